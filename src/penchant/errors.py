@@ -1,0 +1,35 @@
+"""One tree of errors: each says what is wrong, where in the data, how much of it, and what to do.
+
+```
+PenchantError
+├── DataError          (ValueError)    the records a user brought cannot mean what they must
+├── SettingsError      (ValueError)    a setting is unknown, of the wrong type or out of its range
+├── UnknownNameError   (LookupError)   a method, format or model by that name does not exist
+├── NotFittedError     (RuntimeError)  a model was asked before it had learnt anything
+└── MissingExtraError  (ImportError)   an optional dependency is not installed
+```
+"""
+
+
+class PenchantError(Exception):
+    """Root of every error that penchant raises on purpose."""
+
+
+class DataError(PenchantError, ValueError):
+    """The records a user brought cannot mean what they must."""
+
+
+class SettingsError(PenchantError, ValueError):
+    """A setting is unknown, of the wrong type or out of its range."""
+
+
+class UnknownNameError(PenchantError, LookupError):
+    """A method, format or model by that name does not exist."""
+
+
+class NotFittedError(PenchantError, RuntimeError):
+    """A model was asked before it had learnt anything."""
+
+
+class MissingExtraError(PenchantError, ImportError):
+    """An optional dependency is not installed; the message names the command that installs it."""

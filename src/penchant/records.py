@@ -1,0 +1,313 @@
+"""What a person can leave behind, as typed columnar records: the vocabulary of everything else.
+
+Each kind of record is one Arrow schema. A table of records is immutable and checked once, column by column, so that a
+million comparisons never become a million Python objects. Text columns keep the names people already use (`prompt`,
+`chosen`, `rejected`), so a preference data set in the usual form loads unchanged.
+
+>>> votes = Comparisons.from_rows([{"prompt": "2 + 2?", "chosen": "4", "rejected": "5", "user": "ann"}])
+>>> len(votes), votes.users, votes.numpy("strength").tolist()
+(1, ['ann'], [1.0])
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penchant.errors import DataError
+
+_TIME = pa.timestamp("us", tz="UTC")
+_COMMON = [("user", pa.string()), ("source", pa.string()), ("time", _TIME), ("extra", pa.string())]
+
+
+def _schema(required: Sequence[tuple[str, Any]], optional: Sequence[tuple[str, Any]] = ()) -> pa.Schema:
+    fields = [pa.field(name, kind, nullable=False) for name, kind in required]
+    fields += [pa.field(name, kind) for name, kind in [*optional, *_COMMON]]
+    return pa.schema(fields)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows that cannot be records of their kind.
+
+    Attributes:
+        rows: bool[n], True where the row is bad.
+        reason: what is wrong with them, without row numbers, so that equal reasons can be counted together.
+        remedy: what the person who brought the data can do.
+    """
+
+    rows: np.ndarray[Any, np.dtype[np.bool_]]
+    reason: str
+    remedy: str
+
+
+Rule = Callable[[pa.Table], Problem]
+
+
+def _mask(condition: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Arrow booleans as numpy; a null condition is not a violation (nulls of required columns have their own rule)."""
+    filled = pc.fill_null(condition, False)
+    return np.asarray(filled.to_numpy(zero_copy_only=False) if isinstance(filled, pa.Array) else filled.to_numpy())
+
+
+def present(column: str) -> Rule:
+    """The column is never null."""
+
+    def rule(table: pa.Table) -> Problem:
+        return Problem(_mask(pc.is_null(table[column])), f"`{column}` is missing", f"give every row a `{column}`")
+
+    return rule
+
+
+def different(first: str, second: str) -> Rule:
+    """Two columns of one row never hold the same value."""
+
+    def rule(table: pa.Table) -> Problem:
+        return Problem(
+            _mask(pc.equal(table[first], table[second])),
+            f"`{first}` and `{second}` are the same",
+            "a comparison needs two different answers; drop such rows",
+        )
+
+    return rule
+
+
+def within(column: str, low: float, high: float) -> Rule:
+    """Where it is present, the number is finite and in [low, high]."""
+
+    def rule(table: pa.Table) -> Problem:
+        values = table[column]
+        inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
+        # NaN compares false with everything, so `not inside` catches it too.
+        return Problem(
+            _mask(pc.invert(inside)),
+            f"`{column}` is outside [{low:g}, {high:g}] or not a number",
+            f"rescale `{column}` to [{low:g}, {high:g}]",
+        )
+
+    return rule
+
+
+def finite(column: str) -> Rule:
+    """Where it is present, the number is neither NaN nor infinite."""
+
+    def rule(table: pa.Table) -> Problem:
+        bad = pc.invert(pc.is_finite(table[column]))
+        return Problem(_mask(bad), f"`{column}` is not finite", "leave unknown values empty")
+
+    return rule
+
+
+def one_of(column: str, *allowed: str) -> Rule:
+    """Where it is present, the value is one of a few words."""
+
+    def rule(table: pa.Table) -> Problem:
+        known = pc.is_in(table[column], value_set=pa.array(allowed))
+        bad = pc.and_(pc.invert(known), pc.is_valid(table[column]))
+        return Problem(
+            _mask(bad), f"`{column}` is none of {', '.join(allowed)}", f"map `{column}` to one of these words"
+        )
+
+    return rule
+
+
+class Records:
+    """An immutable, checked Arrow table of one kind of record.
+
+    Args:
+        table: columns by name; missing optional columns become null, unknown columns are refused.
+
+    Raises:
+        DataError: a required column is missing, a column is unknown or cannot be cast, or a row breaks a rule.
+    """
+
+    kind: ClassVar[str]
+    schema: ClassVar[pa.Schema]
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, table: pa.Table):
+        table = self._cast(table)
+        for problem in self._problems(table):
+            bad = np.flatnonzero(problem.rows)
+            if len(bad):
+                raise DataError(
+                    f"{self.kind}, row {bad[0]}: {problem.reason} ({len(bad)} of {len(table)} rows). "
+                    f"What to do: {problem.remedy}. `{type(self).__name__}.checked(table)` keeps the good rows and "
+                    "counts the others by reason."
+                )
+        self.table: pa.Table = table
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
+        """Records from a few dictionaries; for large data build an Arrow table and call the class on it."""
+        rows = list(rows)
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        arrays = {}
+        for name in names:
+            values = [row.get(name) for row in rows]
+            try:
+                arrays[name] = pa.array(values, cls.schema.field(name).type if name in cls.schema.names else None)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise DataError(f"{cls.kind}: column `{name}` does not fit its type ({error}).") from error
+        if not rows:
+            return cls(cls.schema.empty_table())
+        return cls(pa.table(arrays))
+
+    @classmethod
+    def checked(cls, table: pa.Table) -> tuple[Self, dict[str, int]]:
+        """The good rows of a table, and how many rows were dropped for each reason (first reason counts).
+
+        Returns:
+            The records, and reason -> count; kept plus all dropped equals the rows of `table`.
+        """
+        table = cls._cast(table)
+        bad = np.zeros(len(table), dtype=bool)
+        dropped: dict[str, int] = {}
+        for problem in cls._problems(table):
+            fresh = problem.rows & ~bad
+            if fresh.any():
+                dropped[problem.reason] = int(fresh.sum())
+            bad |= fresh
+        return cls(table.filter(pa.array(~bad))), dropped
+
+    @classmethod
+    def _problems(cls, table: pa.Table) -> Iterable[Problem]:
+        required = [present(field.name) for field in cls.schema if not field.nullable]
+        return (rule(table) for rule in [*required, *cls.rules])
+
+    @classmethod
+    def _cast(cls, table: pa.Table) -> pa.Table:
+        unknown = sorted(set(table.column_names) - set(cls.schema.names))
+        missing = [f.name for f in cls.schema if not f.nullable and f.name not in (*table.column_names, *cls.defaults)]
+        if unknown or missing:
+            what = f"unknown columns {unknown}" if unknown else f"required columns {missing} are missing"
+            raise DataError(f"{cls.kind}: {what}; a {cls.kind} has the columns {cls.schema.names}.")
+        columns = []
+        for field in cls.schema:
+            if field.name not in table.column_names:
+                column = pa.chunked_array([pa.nulls(len(table), field.type)])
+            else:
+                try:
+                    column = table[field.name].cast(field.type)
+                except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                    raise DataError(
+                        f"{cls.kind}: column `{field.name}` cannot be read as {field.type}: {error}."
+                    ) from error
+            if field.name in cls.defaults:
+                column = pc.fill_null(column, pa.scalar(cls.defaults[field.name], field.type))
+            columns.append(column)
+        # Nullability is enforced by `present`, which can name the row; Arrow itself would not.
+        return pa.table(columns, schema=pa.schema([pa.field(f.name, f.type) for f in cls.schema]))
+
+    def __len__(self) -> int:
+        """How many records."""
+        return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        """For people."""
+        return f"{type(self).__name__}({len(self)} rows, {len(self.users)} users)"
+
+    @property
+    def users(self) -> list[str]:
+        """The people these records come from, sorted; records without a user are not listed."""
+        return sorted(pc.unique(self.table["user"].drop_null()).to_pylist())
+
+    def numpy(self, column: str) -> np.ndarray[Any, Any]:
+        """One column as a numpy array, nulls of number columns as NaN."""
+        return np.asarray(self.table[column].to_numpy())
+
+    def of(self, user: str) -> Self:
+        """The records of one person."""
+        return type(self)(self.table.filter(pc.equal(self.table["user"], user)))
+
+    def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Self:
+        """Some records by row number, in that order."""
+        return type(self)(self.table.take(pa.array(np.asarray(rows, dtype=np.int64))))
+
+
+class Comparisons(Records):
+    """Somebody preferred `chosen` to `rejected`, as surely as `strength` (1 = certain, 0.5 = tie, 0 = the reverse)."""
+
+    kind = "comparison"
+    schema = _schema(
+        [("prompt", pa.string()), ("chosen", pa.string()), ("rejected", pa.string()), ("strength", pa.float32())],
+        [("margin", pa.float32()), ("context", pa.string()), ("aspect", pa.string()), ("rationale", pa.string())],
+    )
+    defaults: ClassVar[Mapping[str, Any]] = {"strength": 1.0}
+    rules = (different("chosen", "rejected"), within("strength", 0.0, 1.0), finite("margin"))
+
+
+class Rankings(Records):
+    """Several responses to one prompt, best first; equal `ranks` are ties (1 = best)."""
+
+    kind = "ranking"
+    schema = _schema(
+        [("prompt", pa.string()), ("responses", pa.list_(pa.string()))],
+        [("ranks", pa.list_(pa.int32())), ("context", pa.string()), ("aspect", pa.string())],
+    )
+
+
+class Ratings(Records):
+    """A score that somebody gave one response under one aspect, on the scale [low, high]."""
+
+    kind = "rating"
+    schema = _schema(
+        [("prompt", pa.string()), ("response", pa.string()), ("score", pa.float64())],
+        [("low", pa.float64()), ("high", pa.float64()), ("aspect", pa.string()), ("rationale", pa.string())],
+    )
+    rules = (finite("score"),)
+
+
+class Reactions(Records):
+    """A light sign on one response: love, thumbs-down, copy, regenerate, ..."""
+
+    kind = "reaction"
+    schema = _schema([("prompt", pa.string()), ("response", pa.string()), ("reaction", pa.string())])
+
+
+class Edits(Records):
+    """What somebody made of a draft."""
+
+    kind = "edit"
+    schema = _schema([("draft", pa.string()), ("revision", pa.string())], [("context", pa.string())])
+
+
+class Battles(Records):
+    """A vote between two systems."""
+
+    kind = "battle"
+    schema = _schema(
+        [("system_a", pa.string()), ("system_b", pa.string()), ("outcome", pa.string())],
+        [("prompt", pa.string()), ("attention_a", pa.float64()), ("attention_b", pa.float64())],
+    )
+    rules = (
+        one_of("outcome", "a", "b", "tie", "both_bad"),
+        different("system_a", "system_b"),
+        finite("attention_a"),
+        finite("attention_b"),
+    )
+
+
+class Interactions(Records):
+    """Something a person did with an item: watched, bought, rated."""
+
+    kind = "interaction"
+    schema = _schema([("item", pa.string())], [("event", pa.string()), ("value", pa.float64())])
+    rules = (present("user"), finite("value"))
+
+
+class Directives(Records):
+    """A person's standing wish in words, and where it applies."""
+
+    kind = "directive"
+    schema = _schema([("text", pa.string())], [("scope", pa.string())])
+    rules = (present("user"),)
+
+
+KINDS: Mapping[str, type[Records]] = {
+    kind.kind: kind for kind in (Comparisons, Rankings, Ratings, Reactions, Edits, Battles, Interactions, Directives)
+}
