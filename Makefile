@@ -8,7 +8,7 @@ install: .venv/installed  ## make .venv with everything
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q "torch==2.13.0"
-	$(BIN)/python -m pip install -q -e ".[torch,test,dev]"
+	$(BIN)/python -m pip install -q -e ".[torch,demo,test,dev]"
 	touch $@
 
 test: install  ## the whole suite
