@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penchant.errors import DataError
-from penchant.records import KINDS, Battles, Comparisons, Interactions, Ratings
+from penchant.records import KINDS, Battles, Comparisons, Interactions, Rankings, Ratings, canonical_json
 
 
 def pair(**changes):
@@ -107,3 +107,49 @@ def test_rows_in_equal_rows_kept_plus_rows_dropped_with_a_reason(rows):
         and (row["strength"] is None or 0 <= row["strength"] <= 1)
     ]
     assert records.table["prompt"].to_pylist() == [row["prompt"] for row in good]
+
+
+def ratings_of(n_users, n_each):
+    return Ratings.from_rows(
+        [
+            {"prompt": f"q{j}", "response": "x", "score": float(j), "user": f"u{i}"}
+            for i in range(n_users)
+            for j in range(n_each)
+        ]
+    )
+
+
+@pytest.mark.parametrize("by", ["user", "prompt", "row"])
+def test_a_split_tears_no_group_apart_and_loses_nothing(by):
+    whole = ratings_of(10, 7)
+    train, held_out = whole.split(0.3, by=by, seed=4)
+    assert len(train) + len(held_out) == len(whole)
+    if by != "row":
+        column = {"user": "user", "prompt": "prompt"}[by]
+        assert not set(train.table[column].to_pylist()) & set(held_out.table[column].to_pylist())
+    assert whole.split(0.3, by=by, seed=4)[1].table.equals(held_out.table)
+
+
+def test_rows_without_a_user_stand_for_themselves_in_a_split():
+    anonymous = Ratings.from_rows([{"prompt": str(i), "response": "x", "score": 0.0} for i in range(40)])
+    train, held_out = anonymous.split(0.25, by="user")
+    assert (len(train), len(held_out)) == (30, 10)
+
+
+def test_a_split_that_would_leave_one_part_empty_says_so():
+    with pytest.raises(DataError, match="leaves one part empty"):
+        ratings_of(1, 5).split(0.5, by="user")
+
+
+def test_a_ranking_needs_one_rank_for_each_response():
+    rows = [{"prompt": "q", "responses": ["a", "b"], "ranks": [1]}, {"prompt": "q", "responses": ["a"]}]
+    kept, dropped = Rankings.checked(pa.Table.from_pylist(rows))
+    assert (len(kept), dropped) == (
+        0,
+        {"`responses` holds fewer than 2": 1, "`responses` and `ranks` differ in length": 1},
+    )
+
+
+def test_canonical_json_refuses_what_json_cannot_say():
+    with pytest.raises(DataError, match="cannot be written as JSON"):
+        canonical_json({"x": float("nan")})

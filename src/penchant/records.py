@@ -4,21 +4,26 @@ Each kind of record is one Arrow schema. A table of records is immutable and che
 million comparisons never become a million Python objects. Text columns keep the names people already use (`prompt`,
 `chosen`, `rejected`), so a preference data set in the usual form loads unchanged.
 
+Payloads are strings. Where `form` is "messages", `prompt` is the canonical JSON of a list of chat messages, and so is
+each response; tool calls stay inside as they came. `extra` holds, as a JSON object, whatever else a row carried.
+
 >>> votes = Comparisons.from_rows([{"prompt": "2 + 2?", "chosen": "4", "rejected": "5", "user": "ann"}])
 >>> len(votes), votes.users, votes.numpy("strength").tolist()
 (1, ['ann'], [1.0])
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penchant.errors import DataError
+from penchant.errors import DataError, SettingsError
 
+_FORM = ("form", pa.string())
 _TIME = pa.timestamp("us", tz="UTC")
 _COMMON = [("user", pa.string()), ("source", pa.string()), ("time", _TIME), ("extra", pa.string())]
 
@@ -45,6 +50,21 @@ class Problem:
 
 
 Rule = Callable[[pa.Table], Problem]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON that is the same for equal values: sorted keys, no spaces, no escapes for letters.
+
+    Raises:
+        DataError: the value holds NaN, infinity, or something JSON has no form for.
+
+    >>> canonical_json([{"role": "user", "content": "Grüezi"}])
+    '[{"content":"Grüezi","role":"user"}]'
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"A payload cannot be written as JSON: {error}.") from error
 
 
 def _mask(condition: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -112,6 +132,32 @@ def one_of(column: str, *allowed: str) -> Rule:
         )
 
     return rule
+
+
+def same_length(first: str, second: str) -> Rule:
+    """Where both are present, two list columns hold equally many values."""
+
+    def rule(table: pa.Table) -> Problem:
+        unequal = pc.not_equal(pc.list_value_length(table[first]), pc.list_value_length(table[second]))
+        return Problem(
+            _mask(unequal), f"`{first}` and `{second}` differ in length", f"give one of each per {first[:-1]}"
+        )
+
+    return rule
+
+
+def at_least(column: str, count: int) -> Rule:
+    """A list column holds at least so many values."""
+
+    def rule(table: pa.Table) -> Problem:
+        few = pc.less(pc.list_value_length(table[column]), count)
+        return Problem(_mask(few), f"`{column}` holds fewer than {count}", "drop such rows")
+
+    return rule
+
+
+def _form() -> Rule:
+    return one_of("form", "text", "messages")
 
 
 class Records:
@@ -224,6 +270,45 @@ class Records:
         """The records of one person."""
         return type(self)(self.table.filter(pc.equal(self.table["user"], user)))
 
+    @classmethod
+    def concat(cls, parts: Sequence[Self]) -> Self:
+        """All records of several tables of this kind, in order."""
+        return cls(pa.concat_tables([part.table for part in parts]) if parts else cls.schema.empty_table())
+
+    def split(self, share: float, *, by: Literal["user", "prompt", "row"] = "user", seed: int = 0) -> tuple[Self, Self]:
+        """Two parts that have no user (or prompt, or row) in common.
+
+        Args:
+            share: how much to hold out, as a share of users (prompts, rows), in (0, 1).
+            by: what must not be torn apart; rows without a user or prompt stand for themselves.
+            seed: of the shuffle.
+
+        Returns:
+            The part to learn from, and the part held out; each in the order of the original.
+
+        Raises:
+            SettingsError: `share` is not in (0, 1).
+            DataError: there is nothing to split `by`, or one part would be empty.
+        """
+        if not 0 < share < 1:
+            raise SettingsError(f"The share to hold out must lie strictly between 0 and 1: got {share!r}.")
+        if by != "row" and by not in self.table.column_names:
+            raise DataError(f"{self.kind}: there is no `{by}` to split by; split by row.")
+        codes = np.arange(len(self))
+        if by != "row":
+            encoded = pc.dictionary_encode(self.table[by]).combine_chunks().indices
+            known = np.asarray(encoded.is_valid().to_numpy(zero_copy_only=False))
+            codes = np.where(known, np.asarray(pc.fill_null(encoded, 0)), codes + len(self))
+        groups = np.unique(codes)
+        held = np.random.default_rng(seed).permutation(groups)[: round(share * len(groups))]
+        if not 0 < len(held) < len(groups):
+            raise DataError(
+                f"{self.kind}: {share:g} of {len(groups)} distinct values of `{by}` leaves one part empty; "
+                "bring more, or split by row."
+            )
+        out = np.isin(codes, held)
+        return type(self)(self.table.filter(pa.array(~out))), type(self)(self.table.filter(pa.array(out)))
+
     def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Self:
         """Some records by row number, in that order."""
         return type(self)(self.table.take(pa.array(np.asarray(rows, dtype=np.int64))))
@@ -235,10 +320,16 @@ class Comparisons(Records):
     kind = "comparison"
     schema = _schema(
         [("prompt", pa.string()), ("chosen", pa.string()), ("rejected", pa.string()), ("strength", pa.float32())],
-        [("margin", pa.float32()), ("context", pa.string()), ("aspect", pa.string()), ("rationale", pa.string())],
+        [
+            ("margin", pa.float32()),
+            ("context", pa.string()),
+            ("aspect", pa.string()),
+            ("rationale", pa.string()),
+            _FORM,
+        ],
     )
     defaults: ClassVar[Mapping[str, Any]] = {"strength": 1.0}
-    rules = (different("chosen", "rejected"), within("strength", 0.0, 1.0), finite("margin"))
+    rules = (different("chosen", "rejected"), within("strength", 0.0, 1.0), finite("margin"), _form())
 
 
 class Rankings(Records):
@@ -247,8 +338,9 @@ class Rankings(Records):
     kind = "ranking"
     schema = _schema(
         [("prompt", pa.string()), ("responses", pa.list_(pa.string()))],
-        [("ranks", pa.list_(pa.int32())), ("context", pa.string()), ("aspect", pa.string())],
+        [("ranks", pa.list_(pa.int32())), ("context", pa.string()), ("aspect", pa.string()), _FORM],
     )
+    rules = (at_least("responses", 2), same_length("responses", "ranks"), _form())
 
 
 class Ratings(Records):
@@ -257,16 +349,17 @@ class Ratings(Records):
     kind = "rating"
     schema = _schema(
         [("prompt", pa.string()), ("response", pa.string()), ("score", pa.float64())],
-        [("low", pa.float64()), ("high", pa.float64()), ("aspect", pa.string()), ("rationale", pa.string())],
+        [("low", pa.float64()), ("high", pa.float64()), ("aspect", pa.string()), ("rationale", pa.string()), _FORM],
     )
-    rules = (finite("score"),)
+    rules = (finite("score"), _form())
 
 
 class Reactions(Records):
     """A light sign on one response: love, thumbs-down, copy, regenerate, ..."""
 
     kind = "reaction"
-    schema = _schema([("prompt", pa.string()), ("response", pa.string()), ("reaction", pa.string())])
+    schema = _schema([("prompt", pa.string()), ("response", pa.string()), ("reaction", pa.string())], [_FORM])
+    rules = (_form(),)
 
 
 class Edits(Records):
@@ -282,13 +375,14 @@ class Battles(Records):
     kind = "battle"
     schema = _schema(
         [("system_a", pa.string()), ("system_b", pa.string()), ("outcome", pa.string())],
-        [("prompt", pa.string()), ("attention_a", pa.float64()), ("attention_b", pa.float64())],
+        [("prompt", pa.string()), _FORM, ("attention_a", pa.float64()), ("attention_b", pa.float64())],
     )
     rules = (
         one_of("outcome", "a", "b", "tie", "both_bad"),
         different("system_a", "system_b"),
         finite("attention_a"),
         finite("attention_b"),
+        _form(),
     )
 
 
@@ -308,6 +402,44 @@ class Directives(Records):
     rules = (present("user"),)
 
 
+class Conversations(Records):
+    """A whole exchange between a person and a system, as the canonical JSON of its messages."""
+
+    kind = "conversation"
+    schema = _schema([("messages", pa.string())])
+
+
+class Observations(Records):
+    """Something seen of a person at some time: unstructured text, or the path of an image."""
+
+    kind = "observation"
+    schema = _schema([("text", pa.string())], [("image", pa.string())])
+    rules = (present("user"),)
+
+
+class Segments(Records):
+    """A stretch of control: states, actions and next states as JSON lists of vectors, and rewards if known."""
+
+    kind = "segment"
+    schema = _schema(
+        [("states", pa.string()), ("actions", pa.string())],
+        [("next_states", pa.string()), ("rewards", pa.list_(pa.float64()))],
+    )
+
+
 KINDS: Mapping[str, type[Records]] = {
-    kind.kind: kind for kind in (Comparisons, Rankings, Ratings, Reactions, Edits, Battles, Interactions, Directives)
+    kind.kind: kind
+    for kind in (
+        Comparisons,
+        Rankings,
+        Ratings,
+        Reactions,
+        Edits,
+        Battles,
+        Interactions,
+        Directives,
+        Conversations,
+        Observations,
+        Segments,
+    )
 }
