@@ -10,6 +10,9 @@ PenchantError
 ```
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class PenchantError(Exception):
     """Root of every error that penchant raises on purpose."""
@@ -33,3 +36,12 @@ class NotFittedError(PenchantError, RuntimeError):
 
 class MissingExtraError(PenchantError, ImportError):
     """An optional dependency is not installed; the message names the command that installs it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that names up to three close names, or all of a few."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(other) for other in close) + "?"
+    return "known are " + ", ".join(known) if known else "none are known"

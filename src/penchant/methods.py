@@ -1,0 +1,141 @@
+"""The one table of methods: plain data that the command line, the documentation and the contract tests read.
+
+>>> method("dpo").room
+'align'
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from penchant.errors import UnknownNameError, nearest
+
+Room = Literal["collect", "learn", "align", "steer", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        name: what people type.
+        title: what it is for, in a line.
+        room: where in the flow it stands.
+        path: `package.module:Name`, resolved on use.
+        source: authors and year.
+        reproduction: module of `penchant.reproductions` that tests its paper's claim, if it has one.
+    """
+
+    name: str
+    title: str
+    room: Room
+    path: str
+    source: str
+    reproduction: str | None = None
+
+    def resolve(self) -> Any:
+        """The class or function itself."""
+        return resolve(self.path)
+
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        "ultrafeedback",
+        "rubric scores and critiques of several models' answers, from any judge",
+        "collect",
+        "penchant.feedback.critiques:Critiques",
+        "Cui et al. 2023",
+        "ultrafeedback",
+    ),
+    Method(
+        "bradley_terry",
+        "one linear reward for all and, from a handful of comparisons, one for each",
+        "learn",
+        "penchant.preference.bradley_terry:BradleyTerry",
+        "Bradley and Terry 1952",
+    ),
+    Method(
+        "directional",
+        "several objectives; a person is a direction among them",
+        "learn",
+        "penchant.preference.directional:Directional",
+        "Wang et al. 2024",
+        "dpa",
+    ),
+    Method(
+        "dpo",
+        "train a policy on pairs or ranked lists, with any pairwise objective",
+        "align",
+        "penchant.align.dpo:DPO",
+        "Rafailov et al. 2023",
+        "ranking_accuracy",
+    ),
+    Method(
+        "dpa",
+        "one policy for every direction of preference, by conditioned rejection sampling",
+        "align",
+        "penchant.align.rejection_sampling:RejectionSampling",
+        "Wang et al. 2024",
+        "dpa",
+    ),
+    Method(
+        "rps",
+        "ask neighbouring directions, keep the answer that serves the wanted one best",
+        "steer",
+        "penchant.steer.neighbourhood:Neighbourhood",
+        "Mao et al. 2025",
+        "rps",
+    ),
+    Method(
+        "best_of_n",
+        "sample n answers, keep the one a person's reward likes best",
+        "steer",
+        "penchant.steer.best_of_n:BestOfN",
+        "Stiennon et al. 2020",
+    ),
+    Method(
+        "in_context",
+        "tell the model in words what was learnt",
+        "steer",
+        "penchant.steer.in_context:InContext",
+        "baseline of every personalised result",
+    ),
+    Method(
+        "ranking_accuracy",
+        "does the policy rank pairs right, and could it at best?",
+        "evaluate",
+        "penchant.evaluate.ranking_accuracy:ranking_accuracy",
+        "Chen et al. 2024",
+        "ranking_accuracy",
+    ),
+)
+
+
+def resolve(path: str) -> Any:
+    """What a dotted path `package.module:Name` names; a user's own class has the same rights as ours.
+
+    Raises:
+        UnknownNameError: the module or the name is not there.
+    """
+    module, colon, name = path.partition(":")
+    if not colon:
+        module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownNameError(f"{path!r} names nothing that can be imported ({error}).") from error
+
+
+def method(name: str) -> Method:
+    """The row of a method.
+
+    Raises:
+        UnknownNameError: there is none; the nearest names are given.
+    """
+    known = {row.name: row for row in METHODS}
+    if name not in known:
+        raise UnknownNameError(
+            f"No method is called {name!r}: {nearest(name, known)} `penchant methods` lists all; your own class works "
+            "by its dotted path."
+        )
+    return known[name]

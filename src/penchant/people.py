@@ -1,0 +1,101 @@
+"""Simulated people with known tastes: they vote on what they are shown, and nothing else about them is known.
+
+Every number that comes from them must say that it is simulated. A taste is a weight for each standardised feature of a
+response; a vote is drawn from the Bradley-Terry model of that taste, so people are unsure where answers are alike.
+
+>>> people = population(3, n_features=2, seed=0)
+>>> people.tastes.shape, people.names[0]
+((3, 2), 'person-00')
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.special import expit
+
+from penchant.errors import SettingsError
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class People:
+    """A population whose tastes are known.
+
+    Attributes:
+        names: one for each person.
+        tastes: logits per standard deviation of each feature, [people, features].
+        groups: group of each person, int[people]; all 0 where there are none.
+    """
+
+    names: tuple[str, ...]
+    tastes: Array
+    groups: np.ndarray[Any, np.dtype[np.int64]]
+
+    def utility(self, person: int, features: Array) -> Array:
+        """How much a person likes each response, in logits, [n].
+
+        Args:
+            person: row of `tastes`.
+            features: standardised features of n responses, [n, features].
+        """
+        return np.asarray(features @ self.tastes[person])
+
+    def prefers_first(self, person: int, first: Array, second: Array, rng: np.random.Generator) -> Any:
+        """Votes between pairs of responses, bool[n]; random where the two are liked about equally.
+
+        Args:
+            person: row of `tastes`.
+            first: standardised features, [n, features].
+            second: the same of the other responses, [n, features].
+            rng: source of chance.
+        """
+        margin = self.utility(person, first) - self.utility(person, second)
+        return rng.random(len(margin)) < expit(margin)
+
+
+def population(
+    n_people: int,
+    *,
+    n_features: int,
+    kind: Literal["continuous", "groups", "alike"] = "continuous",
+    strength: float = 2.0,
+    spread: float = 1.0,
+    n_groups: int = 4,
+    seed: int = 0,
+) -> People:
+    """People drawn around a common taste.
+
+    Args:
+        n_people: how many.
+        n_features: features a taste weighs.
+        kind: everybody different, a few kinds of people, or all alike.
+        strength: length of every taste vector, logits; how decided people are.
+        spread: length of the personal part relative to the common part; large means nothing in common.
+        n_groups: kinds of people, if they come in groups.
+        seed: of the draw.
+
+    Raises:
+        SettingsError: a count is below 1, or a length is negative.
+    """
+    if min(n_people, n_features, n_groups) < 1 or strength < 0 or spread < 0:
+        raise SettingsError(
+            f"A population needs people, features and groups of at least 1 and lengths of at least 0: got {n_people}, "
+            f"{n_features}, {n_groups}, {strength}, {spread}."
+        )
+    rng = np.random.default_rng(seed)
+    common = _unit(rng.standard_normal(n_features))
+    if kind == "groups":
+        groups = rng.integers(n_groups, size=n_people)
+        personal = _unit(rng.standard_normal((n_groups, n_features)))[groups]
+    else:
+        groups = np.zeros(n_people, dtype=np.int64)
+        personal = _unit(rng.standard_normal((n_people, n_features)))
+    tastes = _unit(common + (0.0 if kind == "alike" else spread) * personal)
+    names = tuple(f"person-{index:0{len(str(n_people - 1)) if n_people > 10 else 2}d}" for index in range(n_people))
+    return People(names, strength * tastes, groups.astype(np.int64))
+
+
+def _unit(vectors: Array) -> Array:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
