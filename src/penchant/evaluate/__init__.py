@@ -1,0 +1,56 @@
+"""Measure: do models rank right, who wins, how far may a probability be trusted, who gains from a model of their own?
+
+Nothing here trains and nothing here loads a model: numbers in, numbers with intervals out.
+"""
+
+from penchant.evaluate.calibration import (
+    brier,
+    fit_temperature,
+    held_out_temperature,
+    log_loss,
+    reliability,
+)
+from penchant.evaluate.per_user import per_user_report
+from penchant.evaluate.ranking_accuracy import (
+    Likelihoods,
+    audit,
+    difficulty,
+    difficulty_trend,
+    flip_matrix,
+    flips_by,
+    idealised_margin,
+    loss_threshold,
+    ranked_right,
+    whole_ranking_right,
+)
+from penchant.evaluate.win_rate import (
+    length_controlled_win_rate,
+    paired_win_rate,
+    running_win_rate,
+    score_interval,
+    win_rates_by,
+)
+
+__all__ = [
+    "Likelihoods",
+    "audit",
+    "brier",
+    "difficulty",
+    "difficulty_trend",
+    "fit_temperature",
+    "flip_matrix",
+    "flips_by",
+    "held_out_temperature",
+    "idealised_margin",
+    "length_controlled_win_rate",
+    "log_loss",
+    "loss_threshold",
+    "paired_win_rate",
+    "per_user_report",
+    "ranked_right",
+    "reliability",
+    "running_win_rate",
+    "score_interval",
+    "whole_ranking_right",
+    "win_rates_by",
+]
