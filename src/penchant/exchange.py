@@ -1,0 +1,129 @@
+"""Records to files and back, without loss: Parquet for speed, JSON Lines for people and other trainers.
+
+In JSON Lines, payloads of `form` "messages" are written as real lists of messages, so that what we write trains
+elsewhere.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from penchant.errors import DataError
+from penchant.records import KINDS, Records, canonical_json
+
+_PAYLOADS = {"prompt", "chosen", "rejected", "response", "responses", "messages"}
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name that becomes the file only if everything was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_parquet(records: Records, path: Path) -> None:
+    """Write records as Parquet; the kind is kept in the file's metadata."""
+    table = records.table.replace_schema_metadata({"penchant.kind": records.kind})
+    with whole_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def read_parquet(path: Path) -> Records:
+    """Records from a file that `write_parquet` wrote.
+
+    Raises:
+        DataError: the file cannot be read, or does not say what kind of records it holds.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path.name} cannot be read as Parquet: {error}.") from error
+    kind = (table.schema.metadata or {}).get(b"penchant.kind", b"").decode()
+    return _kind(kind, path)(table.replace_schema_metadata(None))
+
+
+def _kind(kind: str, path: Path) -> type[Records]:
+    if kind not in KINDS:
+        raise DataError(
+            f"{path.name} does not say which kind of records it holds (found {kind!r}); read it with `penchant import`."
+        )
+    return KINDS[kind]
+
+
+def write_jsonl(records: Records, path: Path) -> None:
+    """Write one JSON object a record, with its kind; absent values are left out."""
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as out:
+        for batch in records.table.to_batches(max_chunksize=10_000):
+            for row in batch.to_pylist():
+                out.write(json.dumps(_outward(row, records.kind), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _outward(row: dict[str, Any], kind: str) -> dict[str, Any]:
+    row = {"kind": kind} | {name: value for name, value in row.items() if value is not None}
+    if "time" in row:
+        row["time"] = row["time"].isoformat(timespec="microseconds")
+    if row.get("form") == "messages" or kind == "conversation":
+        for name in _PAYLOADS & row.keys():
+            value = row[name]
+            row[name] = [_decoded(one) for one in value] if name == "responses" else _decoded(value)
+    return row
+
+
+def _decoded(text: str) -> Any:
+    """The messages behind a canonical payload; a payload that is not canonical stays text, and so reads back."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, list) and canonical_json(value) == text else text
+
+
+def read_jsonl(path: Path) -> Records:
+    """Records from a file that `write_jsonl` wrote.
+
+    Raises:
+        DataError: a line is not JSON or of another kind; with its number.
+    """
+    rows: list[dict[str, Any]] = []
+    kinds: set[str] = set()
+    try:
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    row = json.loads(line)
+                    kinds.add(row.pop("kind"))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise DataError(
+                        f"{path.name}, line {number}: not a record that penchant wrote ({error!r}); read foreign files "
+                        "with `penchant import`."
+                    ) from error
+                rows.append(_inward(row))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8: {error}.") from error
+    if len(kinds) != 1:
+        raise DataError(f"{path.name} holds records of {len(kinds)} kinds ({sorted(kinds)}); one file holds one kind.")
+    return _kind(kinds.pop(), path).from_rows(rows)
+
+
+def _inward(row: dict[str, Any]) -> dict[str, Any]:
+    if "time" in row:
+        row["time"] = datetime.fromisoformat(row["time"]).astimezone(UTC)
+    for name in _PAYLOADS & row.keys():
+        value = row[name]
+        if name == "responses":
+            row[name] = [one if isinstance(one, str) else canonical_json(one) for one in value]
+        elif not isinstance(value, str):
+            row[name] = canonical_json(value)
+    return row
