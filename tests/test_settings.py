@@ -94,6 +94,8 @@ def test_a_wrong_key_in_a_file_is_named_with_its_line(tmp_path):
         "a: !!python/object/apply:os.system [echo]\n",
         "a: &x [*x]\nb: 1\nb: 2",
         "\x00",
+        "kind: 2001-99-99",
+        "[" * 5000,
     ],
 )
 def test_a_hostile_or_broken_file_is_one_clear_error(tmp_path, text):

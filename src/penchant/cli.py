@@ -4,6 +4,7 @@ A keyword-only parameter is an option, any other an argument; a parameter whose 
 (`--trainer.steps 200`), a mapping takes any `--settings.name value`. A command's module is imported when it is used.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -69,7 +70,9 @@ def command(name: str, path: str, title: str) -> click.Command:
             # Not required here: a value may come from --config; what is missing is found when settings are resolved.
             parameters.append(click.Argument([setting.name], nargs=-1 if many else 1, required=False))
         elif setting.section:
-            parameters += [_option(inner, f"{setting.name}.") for inner in settings_of(setting.section)]
+            for inner in settings_of(setting.section):
+                default = getattr(setting.default, inner.name, inner.default)
+                parameters.append(_option(dataclasses.replace(inner, default=default), f"{setting.name}."))
         else:
             if "Mapping" in setting.shown_type():
                 free.append(setting.name)

@@ -33,6 +33,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write one value as JSON."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def write_parquet(records: Records, path: Path) -> None:
     """Write records as Parquet; the kind is kept in the file's metadata."""
     table = records.table.replace_schema_metadata({"penchant.kind": records.kind})

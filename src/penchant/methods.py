@@ -104,7 +104,7 @@ METHODS: tuple[Method, ...] = (
         "ranking_accuracy",
         "does the policy rank pairs right, and could it at best?",
         "evaluate",
-        "penchant.evaluate.ranking_accuracy:ranking_accuracy",
+        "penchant.evaluate.ranking_accuracy:audit",
         "Chen et al. 2024",
         "ranking_accuracy",
     ),

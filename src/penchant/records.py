@@ -176,8 +176,8 @@ class Records:
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, table: pa.Table):
-        table = self._cast(table)
-        for problem in self._problems(table):
+        table = self.cast(table)
+        for problem in self.problems(table):
             bad = np.flatnonzero(problem.rows)
             if len(bad):
                 raise DataError(
@@ -210,10 +210,10 @@ class Records:
         Returns:
             The records, and reason -> count; kept plus all dropped equals the rows of `table`.
         """
-        table = cls._cast(table)
+        table = cls.cast(table)
         bad = np.zeros(len(table), dtype=bool)
         dropped: dict[str, int] = {}
-        for problem in cls._problems(table):
+        for problem in cls.problems(table):
             fresh = problem.rows & ~bad
             if fresh.any():
                 dropped[problem.reason] = int(fresh.sum())
@@ -221,12 +221,18 @@ class Records:
         return cls(table.filter(pa.array(~bad))), dropped
 
     @classmethod
-    def _problems(cls, table: pa.Table) -> Iterable[Problem]:
+    def problems(cls, table: pa.Table) -> Iterable[Problem]:
+        """Everything wrong with a table that `cast` made, one rule at a time."""
         required = [present(field.name) for field in cls.schema if not field.nullable]
         return (rule(table) for rule in [*required, *cls.rules])
 
     @classmethod
-    def _cast(cls, table: pa.Table) -> pa.Table:
+    def cast(cls, table: pa.Table) -> pa.Table:
+        """The table with this kind's columns, types and defaults; its rows are not looked at.
+
+        Raises:
+            DataError: a required column is missing, a column is unknown, or one cannot be cast.
+        """
         unknown = sorted(set(table.column_names) - set(cls.schema.names))
         missing = [f.name for f in cls.schema if not f.nullable and f.name not in (*table.column_names, *cls.defaults)]
         if unknown or missing:

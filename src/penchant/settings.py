@@ -140,7 +140,13 @@ def resolve(
         value = values.get(name, setting.default)
         if setting.section and isinstance(value, Mapping):
             inner = resolve(setting.section, value, where=f"{where}{name}.", lines=lines)
-            value = setting.section(**inner)
+            given = {key: inner[key] for key in value}
+            # A default instance may differ from its class's own defaults.
+            value = (
+                dataclasses.replace(setting.default, **given)
+                if isinstance(setting.default, setting.section)
+                else setting.section(**inner)
+            )
         elif setting.section and value is REQUIRED:
             value = setting.section(**resolve(setting.section, {}, where=f"{where}{name}.", lines=lines))
         elif value is REQUIRED:
@@ -184,12 +190,16 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """
     try:
         text = path.read_text(encoding="utf-8")
+        if max((len(line) - len(line.lstrip("[{-? ")) for line in text.splitlines()), default=0) > 100:
+            raise SettingsError(f"{path.name} is nested deeper than any settings are.")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         lines = _lines(root, path)
         values = yaml.safe_load(text)
     except OSError as error:
         raise SettingsError(f"{path.name} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, SettingsError):
+            raise
         raise SettingsError(f"{path.name} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise SettingsError(f"{path.name} holds no settings: write `name: value` lines.")

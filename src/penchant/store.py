@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 import penchant
 from penchant.cache import RowCache, content_key
 from penchant.errors import DataError, MissingExtraError, UnknownNameError, nearest
-from penchant.exchange import whole_file, write_jsonl
+from penchant.exchange import write_json, write_jsonl
 from penchant.records import KINDS, Records, canonical_json
 
 _CHUNK = 5_000  # rows held as Python objects at once
@@ -279,8 +279,7 @@ class Store:
             query = sa.select(_derived.c.path, _derived.c.note).where(_derived.c.user == _safe(user))
             learnt = [dict(row) for row in connection.execute(query).mappings()]
         manifest = {"user": user, "written": written, "learnt_from_it": learnt, "penchant": penchant.__version__}
-        with whole_file(folder / "manifest.json") as partial:
-            partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / "manifest.json", manifest)
         return written
 
     def forget(self, user: str, *, cache: RowCache | None = None) -> Forgotten:

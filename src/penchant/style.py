@@ -89,12 +89,14 @@ class Style:
     Attributes:
         name: identity for caches; changes when the numbers change.
         columns: name of each number, in order.
-        reads: only the response is looked at, not its prompt.
     """
 
     name = "style-1"
     columns = tuple(_COLUMNS)
-    reads = "response"
+
+    def payload(self, prompt: str, response: str) -> str:
+        """Only the response is looked at."""
+        return response
 
     def encode(self, payloads: Sequence[str]) -> Array:
         """The numbers of each text.

@@ -98,6 +98,14 @@ def test_temperature_is_judged_on_clusters_it_was_not_fitted_on():
     assert found.after.expected_error < found.before.expected_error / 2
 
 
+def test_probabilities_of_exactly_zero_and_one_can_be_cooled_too():
+    p, y = np.array([0.0, 1.0] * 100), np.array([0, 1] * 70 + [1, 0] * 30)
+    found = cal.held_out_temperature(p, y)
+    # Seven in ten: the logit of the closest probability over that of 0.7.
+    assert found.after.bins[-1].predicted == pytest.approx(0.7, abs=0.1)
+    assert found.gain.low > 5
+
+
 def test_a_calibrated_model_gains_nothing_from_a_temperature():
     found = cal.held_out_temperature(*overconfident(4000, 1.0, seed=3))
     assert found.gain.low < 0.002

@@ -51,6 +51,8 @@ def test_the_placebo_equals_all_swaps_written_out():
     assert placebo.worse.estimate == pytest.approx(np.mean(worse), abs=0.01)
     assert placebo.better.estimate == pytest.approx(np.mean(better), abs=0.01)
     assert placebo.worst_decile.estimate == pytest.approx(np.mean(lowest), abs=0.01)
+    assert placebo.worst_decile.low == pytest.approx(np.quantile(lowest, 0.025))
+    assert placebo.worst_decile.high == pytest.approx(np.quantile(lowest, 0.975))
     d = own - shared
     assert placebo.p_gain == pytest.approx(np.mean(np.array(total) >= d.sum()), abs=0.01)
     assert placebo.p_worse == pytest.approx(np.mean(np.array(worse) >= 0.5), abs=0.01)
@@ -74,6 +76,8 @@ def test_a_gain_for_everybody_is_seen_and_fewer_people_are_worse_than_by_chance(
     assert report.gain.low > 0
     assert report.gain.low < 0.15 < report.gain.high
     assert report.placebo.p_gain < 0.01
+    assert report.placebo.p_better < 0.01
+    assert report.placebo.p_worse > 0.9
     assert report.share_worse.estimate < report.placebo.worse.low
     assert report.share_better.estimate > report.placebo.better.high
 

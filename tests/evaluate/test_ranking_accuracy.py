@@ -79,6 +79,14 @@ def test_a_pair_is_ranked_right_exactly_if_its_dpo_loss_is_below_the_threshold(c
     assert (loss < ra.loss_threshold(c, beta=beta)) == (after > 0)
 
 
+def test_a_loss_that_belongs_to_another_margin_is_noticed():
+    before, after = np.array([-3.0, -1.0, 2.0, 4.0]), np.array([1.0, -2.0, -1.0, 3.0])
+    loss = np.log1p(np.exp(-0.2 * (after - before)))
+    assert ra.threshold_agreement(loss, before, after, beta=0.2) == 1.0
+    assert ra.threshold_agreement(loss, before, -after, beta=0.2) == 0.0
+    assert ra.threshold_agreement(loss[::-1], before, after, beta=0.2) < 1.0
+
+
 def test_difficulty_is_how_far_the_reference_prefers_the_rejected_answer():
     assert ra.difficulty(likelihoods([-5.0, -9.0], [-7.0, -3.0])).tolist() == [-2.0, 6.0]
 
@@ -170,6 +178,7 @@ def test_the_audit_says_what_the_parts_say():
     share = rng.uniform(0.55, 1.0, n)
     report = ra.audit(policy, reference, strength=share, beta=beta, seed=1)
     assert report.n_pairs == n
+    assert report.excluded == {}
     assert report.threshold_holds == 1.0
     assert report.flips.sum() == n
     assert report.flips[:, 1].sum() == report.raw.n_right

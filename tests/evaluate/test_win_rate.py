@@ -1,5 +1,8 @@
 """Win rates on numbers: counts, clusters, peeking, and a length effect that was planted."""
 
+import csv
+import gzip
+
 import numpy as np
 import pytest
 
@@ -90,6 +93,30 @@ def test_without_a_length_effect_the_controlled_rate_is_the_raw_one():
     level = wr.length_controlled_win_rate(outcomes, np.zeros(3000))
     assert level.interval.estimate == pytest.approx(found.raw, abs=1e-3)
     assert level.length_effect.estimate == 0.0
+
+
+def test_published_win_rates_are_reproduced_and_length_controlled_ones_approached(shared_data):
+    # AlpacaEval 2's own leaderboard; its length model has a third term, so that ours can only come near.
+    folder = shared_data / "alpaca_eval_judgments"
+    with open(folder / "published_leaderboard.csv", encoding="utf-8", newline="") as lines:
+        published = {next(iter(row.values())): row for row in csv.DictReader(lines)}
+    votes: dict[str, list[tuple[float, float]]] = {}
+    with gzip.open(folder / "preferences.csv.gz", "rt", encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            if row["preference"] and row["model"] in published:
+                longer = float(row["length_model"]) - float(row["length_baseline"])
+                votes.setdefault(row["model"], []).append((float(row["preference"]) - 1, longer))
+    away, raw_away = [], []
+    for model, pairs in votes.items():
+        outcomes, longer = np.array(pairs).T
+        found = wr.length_controlled_win_rate(outcomes, longer)
+        assert 100 * found.raw == pytest.approx(float(published[model]["win_rate"]), abs=1e-6)
+        official = float(published[model]["length_controlled_winrate"])
+        away.append(abs(100 * found.interval.estimate - official))
+        raw_away.append(abs(100 * found.raw - official))
+    assert len(away) == 40
+    assert np.mean(away) < 1.5 < 4.5 < np.mean(raw_away)
+    assert max(away) < 5
 
 
 def test_swapping_the_systems_mirrors_the_controlled_rate():

@@ -4,17 +4,16 @@ import numpy as np
 import pytest
 from scipy import integrate
 
+from penchant.align.rejection_sampling import Standardisation, direction_prompt
 from penchant.errors import DataError, SettingsError, UnknownNameError
 from penchant.steer.neighbourhood import (
     Cone,
     Neighbourhood,
-    Standardisation,
     angle,
     cap_angles,
     choose,
     neighbours,
     unit,
-    weighted_rating,
 )
 
 
@@ -127,7 +126,7 @@ def test_the_answer_is_chosen_by_the_target_and_not_by_the_neighbour_it_came_fro
 
 
 def test_scores_use_frozen_statistics_and_the_table_keeps_raw_attributes():
-    scale = Standardisation.measured([[0.0, 0.0], [2.0, 20.0]])
+    scale = Standardisation.of(np.array([[0.0, 0.0], [2.0, 20.0]]), ("help", "brief"))
     picked = rps(k=1, spread="even", standardisation=scale).select(["a"], [0.6, 0.8])[0]
     assert picked.candidates[0].attributes == pytest.approx((0.6, 0.8))
     assert picked.score == pytest.approx(0.6 * (0.6 - 1) / 1 + 0.8 * (0.8 - 10) / 10)
@@ -217,12 +216,12 @@ def test_a_reward_of_the_wrong_width_or_not_finite_is_refused():
         rps(reward=lambda prompts, responses: np.zeros((len(responses), 3))).select(["a"], [1.0, 0.0])
     with pytest.raises(DataError, match="not finite for 5 of 5"):
         rps(reward=lambda prompts, responses: np.full((len(responses), 2), np.nan)).select(["a"], [1.0, 0.0])
-    with pytest.raises(DataError, match="Attribute 1"):
-        Standardisation.measured([[0.0, 1.0], [1.0, 1.0]])
 
 
-def test_integer_weights_are_rounded_hundredths():
-    assert weighted_rating(("a", "b"))(np.array([0.706, -0.708])).endswith("a*71 + b*-71.")
+def test_without_a_condition_of_its_own_it_asks_in_the_words_of_directional_alignment():
+    policy = Echo(answer="1 0")
+    rps(policy, condition=None, k=1, spread="even").select(["a"], [0.0, 1.0])
+    assert policy.calls[0]["condition"] == direction_prompt([0.0, 1.0], axes=("help", "brief"))
 
 
 def test_no_prompts_give_no_selections():

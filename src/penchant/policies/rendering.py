@@ -5,7 +5,7 @@ token that straddles this place counts as response. Nothing is ever cut off: wha
 """
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from penchant.errors import DataError
@@ -71,8 +71,8 @@ def encode(
         if max_length is not None and len(ids) > max_length:
             raise DataError(
                 f"A prompt of {split} tokens with a response of {len(ids) - split} tokens is longer than the model's "
-                f"context of {max_length} tokens, and nothing is cut off: {prompt[:60]!r}... Drop or shorten such rows, "
-                "or take a model with a longer context."
+                f"context of {max_length} tokens, and nothing is cut off: {prompt[:60]!r}... Drop or shorten such "
+                "rows, or take a model with a longer context."
             )
         sequences.append(ids)
         splits.append(split)
@@ -182,8 +182,7 @@ def _tokens(tokenizer: Any, text: str, split: int, end_tokens: Collection[int]) 
 
 
 def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
-    if not sequences:
-        return 0
-    low, high = min(sequences), max(sequences)  # in lexical order everything between these two shares their prefix
-    differs: Callable[[int], bool] = lambda i: low[i] != high[i]
-    return next(filter(differs, range(min(len(low), len(high)))), min(len(low), len(high)))
+    return next(
+        (i for i, column in enumerate(zip(*sequences, strict=False)) if len(set(column)) > 1),
+        min(map(len, sequences), default=0),
+    )

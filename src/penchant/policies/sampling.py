@@ -109,7 +109,7 @@ def sample_tokens(
                     for i in chosen
                 ]
             ).to(logits.device)
-            for part in uniforms.split(max(1, min(n, rows_at_once)), dim=1):
+            for part in torch.split(uniforms, min(n, rows_at_once), dim=1):
                 count = part.shape[1]
                 branch = cache if count == n else copy.deepcopy(cache)
                 branch.batch_repeat_interleave(count)
@@ -137,7 +137,7 @@ def _read(model: Any, prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tenso
     device = next(model.parameters()).device
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    arguments = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
+    arguments: dict[str, Any] = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
     if accepts(model, "position_ids"):
         arguments["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)

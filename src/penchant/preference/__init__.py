@@ -1,5 +1,18 @@
-"""What each person prefers, learnt from comparisons: Bradley-Terry models, for all and for one."""
+"""What each person prefers, learnt from comparisons: one file per model of people."""
 
-from penchant.preference.bradley_terry import Abilities, Fit, UserWeights, abilities, adapt, newton
+from penchant.preference.bradley_terry import BradleyTerry, UserPosterior
+from penchant.preference.directional import Directional, UserDirection
+from penchant.preference.model import PreferenceModel
+from penchant.preference.newton import Abilities, Fit, abilities, newton
 
-__all__ = ["Abilities", "Fit", "UserWeights", "abilities", "adapt", "newton"]
+__all__ = [
+    "Abilities",
+    "BradleyTerry",
+    "Directional",
+    "Fit",
+    "PreferenceModel",
+    "UserDirection",
+    "UserPosterior",
+    "abilities",
+    "newton",
+]

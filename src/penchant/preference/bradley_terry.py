@@ -1,385 +1,282 @@
-"""Bradley-Terry: the first option is preferred with probability sigmoid(difference @ weights - margin).
+"""One linear reward for everybody and, drawn to it, one for each person, on frozen encodings.
 
-All objectives are sums over pairs in nats (not means), so `l2` is the precision of a Gaussian prior on the weights.
-A tie counts as half a win for each side (`strength` 0.5). That is an approximation to the tie model of Davidson
-(1970), which gives ties a parameter of their own: abilities come out close, the probability of a tie is not modelled.
+P(chosen beats rejected) = sigmoid((w + w_user) . (x_chosen - x_rejected) / scale - margin). `fit` finds w by Newton
+steps under a Gaussian prior; `adapt` finds w_user under a Gaussian prior around zero, with Laplace's posterior. How
+strong both priors are is measured on choices set aside inside the data that was given, never on anything held out.
+
+Strength is a soft label (0.5 a tie). Label noise is met by smoothing (Mitchell 2023): with flips at rate e the target
+of a vote is 1 - e, an approximation to the mixture likelihood that keeps the problem convex.
 
 Source:
     Bradley and Terry (1952), Rank analysis of incomplete block designs. Biometrika 39.
-    Hunter (2004), MM algorithms for generalized Bradley-Terry models. Annals of Statistics 32 (when a fit exists).
-    Davidson (1970), On extending the Bradley-Terry model to accommodate ties. JASA 65.
+    Mitchell (2023), A note on DPO with noisy preferences (smoothing).
+
+>>> from penchant.encoders import Attributes
+>>> votes = Comparisons.from_rows(
+...     [{"prompt": "", "chosen": '{"x": 1}', "rejected": '{"x": 0}', "user": "ann"}] * 3
+...     + [{"prompt": "", "chosen": '{"x": 0}', "rejected": '{"x": 1}', "user": "bob"}]
+... )
+>>> model = BradleyTerry(encoder=Attributes(), l2=0.01, prior_precision=1.0).fit(votes)
+>>> before = model.probability(votes)[3]
+>>> model.adapt("bob", votes.of("bob")).n_pairs, bool(model.probability(votes)[3] > before)
+(1, True)
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from numpy.typing import NDArray
 from scipy.special import expit
 
+from penchant.encoders import Encoder, encode_responses
 from penchant.errors import DataError, SettingsError
+from penchant.preference.model import PreferenceModel, encoded
+from penchant.preference.newton import newton
+from penchant.records import Comparisons
 
 Array = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted population.
-
-    Attributes:
-        weights: Logits per unit of difference, [dim].
-        covariance: Inverse Hessian at the optimum, the Laplace posterior, [dim, dim].
-        sandwich: Covariance robust to a wrong model and to dependence inside clusters, [dim, dim].
-        n_steps: Newton steps taken.
-        objective: Penalised negative log-likelihood at the optimum, nats.
-    """
-
-    weights: Array
-    covariance: Array
-    sandwich: Array
-    n_steps: int
-    objective: float
+_STRENGTHS_OF_PRIOR = tuple(float(10.0**power) for power in np.arange(-1.0, 4.01, 0.5))
+_SHARE_SET_ASIDE = 0.3
+_FEWEST_PAIRS = 30  # below this an inner split says less than a fixed prior
 
 
 @dataclass(frozen=True)
-class UserWeights:
-    """One user's weights.
+class UserPosterior:
+    """What was learnt of a person.
 
     Attributes:
-        weights: Logits per unit of difference, [dim].
-        covariance: Laplace posterior covariance, [dim, dim].
-        n_pairs: Pairs of this user that were seen.
+        weights: logits per standard deviation of each feature, [dim].
+        standard_errors: of each weight, from Laplace's posterior, [dim].
+        n_pairs: comparisons it rests on.
     """
 
     weights: Array
-    covariance: Array
+    standard_errors: Array
     n_pairs: int
 
 
-@dataclass(frozen=True)
-class Abilities:
-    """Abilities of items.
+def user_posterior(
+    centre: Array, difference: Array, strength: Array, margin: Array, *, precision: float
+) -> UserPosterior:
+    """MAP of a person's weights under N(centre, 1/precision), exactly, in as many dimensions as there are pairs.
+
+    Directions that no pair touches keep the prior; so a few pairs of long vectors cost next to nothing.
+
+    Args:
+        centre: everybody's weights, [dim].
+        difference: chosen minus rejected, [pairs, dim]; may have no rows.
+        strength: soft labels, [pairs].
+        margin: logits the chosen must be ahead by, [pairs].
+        precision: of the prior, > 0.
+    """
+    dim = len(centre)
+    if not len(difference):
+        return UserPosterior(centre.copy(), np.full(dim, precision**-0.5), 0)
+    left, size, right = np.linalg.svd(difference, full_matrices=False)
+    seen = size > 1e-10 * max(size[0], 1e-300)
+    basis = right[seen]  # [rank, dim], orthonormal
+    fit = newton(left[:, seen] * size[seen], strength, l2=precision, margin=margin - difference @ centre)
+    variance = (1 - (basis**2).sum(axis=0)) / precision + np.einsum("rd,rs,sd->d", basis, fit.covariance, basis)
+    return UserPosterior(centre + fit.weights @ basis, np.sqrt(np.maximum(variance, 0.0)), len(difference))
+
+
+class BradleyTerry(PreferenceModel):
+    """One linear reward for everybody, and one for each person drawn to it.
+
+    Args:
+        encoder: payloads to vectors.
+        l2: precision of the prior on everybody's weights; auto measures it on pairs of people set aside.
+        prior_precision: how alike people are: precision of a person's weights around everybody's; auto measures it on
+            the later pairs of each person.
+        noise: share of votes that are flipped by mistake, in [0, 0.5).
 
     Attributes:
-        abilities: Logits with mean zero, [n_items].
-        standard_errors: Of each ability against the mean of all, logits, [n_items].
-        covariance: Singular along the constant vector, [n_items, n_items].
-        n_steps: Newton steps taken.
+        weights_: everybody's, logits per standard deviation of each feature, [dim].
+        standard_errors_: of these, robust to dependence within a person, [dim].
+        scale_: standard deviation of each feature, frozen, [dim].
+        l2_: as given or measured.
+        prior_precision_: as given or measured.
+        users_: a `UserPosterior` for each person adapted to.
+
+    Raises:
+        SettingsError: a setting is out of range.
     """
 
-    abilities: Array
-    standard_errors: Array
-    covariance: Array
-    n_steps: int
-
-
-def _precision(l2: ArrayLike, dim: int) -> Array:
-    value = np.asarray(l2, dtype=np.float64)
-    if value.shape not in ((), (dim,), (dim, dim)):
-        raise SettingsError(f"The precision has shape {value.shape}; give a number, [{dim}] or [{dim}, {dim}].")
-    matrix = value if value.ndim == 2 else np.diag(np.broadcast_to(value, (dim,)))
-    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T):
-        raise SettingsError("The precision must be finite and, as a matrix, symmetric.")
-    if dim and np.linalg.eigvalsh(matrix).min() < -1e-12 * max(1.0, np.abs(matrix).max()):
-        raise SettingsError("The precision must not be negative.")
-    return np.asarray(matrix, dtype=np.float64)
-
-
-def _rows(
-    difference: ArrayLike, strength: ArrayLike, margin: ArrayLike | None, row_weight: ArrayLike | None
-) -> tuple[Array, ...]:
-    d = np.asarray(difference, dtype=np.float64)
-    if d.ndim != 2:
-        raise DataError(f"difference has shape {d.shape}; it must be [pairs, dim].")
-    n = len(d)
-    s = np.asarray(strength, dtype=np.float64)
-    m = np.zeros(n) if margin is None else np.asarray(margin, dtype=np.float64)
-    w = np.ones(n) if row_weight is None else np.asarray(row_weight, dtype=np.float64)
-    for name, value in (("strength", s), ("margin", m), ("row_weight", w)):
-        if value.shape != (n,):
-            raise DataError(f"{name} has shape {value.shape}, but difference has {n} rows; give one value a row.")
-    for name, bad in (
-        ("difference must be finite", ~np.isfinite(d).all(axis=1)),
-        ("strength must lie in 0..1", ~((s >= 0) & (s <= 1))),
-        ("margin must be finite", ~np.isfinite(m)),
-        ("row_weight must be finite and not negative", ~(np.isfinite(w) & (w >= 0))),
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        l2: float | Literal["auto"] = "auto",
+        prior_precision: float | Literal["auto"] = "auto",
+        noise: float = 0.0,
     ):
-        if bad.any():
-            raise DataError(f"{name}: wrong in {bad.sum()} of {n} rows, first in row {np.flatnonzero(bad)[0]}.")
-    return d, s, m, w
+        for name, value in (("l2", l2), ("prior_precision", prior_precision)):
+            if value != "auto" and not (isinstance(value, (int, float)) and 0 < value < np.inf):
+                raise SettingsError(f"{name} must be a finite number above 0, or auto: got {value!r}.")
+        if not 0 <= noise < 0.5:
+            raise SettingsError(f"noise must be in [0, 0.5): got {noise!r}.")
+        self.encoder, self.l2, self.prior_precision, self.noise = encoder, l2, prior_precision, noise
 
-
-def _residual(z: Array, strength: Array) -> Array:
-    """expit(z) - strength without cancellation: separated pairs must never look like an optimum."""
-    return np.asarray((1 - strength) * expit(z) - strength * expit(-z))
-
-
-def _centre(centre: ArrayLike | None, dim: int) -> Array:
-    value = np.zeros(dim) if centre is None else np.asarray(centre, dtype=np.float64)
-    if value.shape != (dim,) or not np.isfinite(value).all():
-        raise DataError(f"centre has shape {value.shape}; it must be [{dim}] and finite.")
-    return value
-
-
-def negative_log_likelihood(
-    weights: Array,
-    difference: ArrayLike,
-    strength: ArrayLike,
-    *,
-    l2: ArrayLike,
-    centre: ArrayLike | None = None,
-    margin: ArrayLike | None = None,
-    row_weight: ArrayLike | None = None,
-) -> float:
-    """Cross-entropy of the pairs plus half the squared distance from the centre, weighted by `l2`.
-
-    Args:
-        weights: Logits per unit of difference, [dim].
-        difference: Features of the first option minus those of the second, [pairs, dim].
-        strength: How far the first is preferred, 0..1; 1 always, 0.5 a tie, [pairs].
-        l2: Prior precision: a number, a diagonal [dim] or a matrix [dim, dim].
-        centre: Where the penalty is zero, [dim]; the origin if None.
-        margin: Logits by which the first must be ahead to be even, [pairs]; a swapped pair takes it negated.
-        row_weight: How often each row counts, [pairs].
-
-    Returns:
-        Nats, summed over pairs.
-
-    Raises:
-        DataError: shapes disagree or values are out of range.
-        SettingsError: `l2` is negative or of the wrong shape.
-
-    Source:
-        Bradley and Terry (1952).
-
-    >>> round(negative_log_likelihood(np.zeros(1), [[1.0]], [1.0], l2=0), 4)
-    0.6931
-    """
-    d, s, m, w = _rows(difference, strength, margin, row_weight)
-    away = weights - _centre(centre, d.shape[1])
-    z = d @ weights - m
-    loss = s * np.logaddexp(0.0, -z) + (1 - s) * np.logaddexp(0.0, z)
-    return float(w @ loss + 0.5 * away @ _precision(l2, d.shape[1]) @ away)
-
-
-def gradient(
-    weights: Array,
-    difference: ArrayLike,
-    strength: ArrayLike,
-    *,
-    l2: ArrayLike,
-    centre: ArrayLike | None = None,
-    margin: ArrayLike | None = None,
-    row_weight: ArrayLike | None = None,
-) -> Array:
-    """Gradient of `negative_log_likelihood`, same arguments and Raises; nats per logit weight, [dim].
-
-    >>> gradient(np.zeros(1), [[1.0]], [1.0], l2=0).tolist()
-    [-0.5]
-    """
-    d, s, m, w = _rows(difference, strength, margin, row_weight)
-    away = weights - _centre(centre, d.shape[1])
-    return np.asarray(d.T @ (w * _residual(d @ weights - m, s)) + _precision(l2, d.shape[1]) @ away)
-
-
-def hessian(
-    weights: Array,
-    difference: ArrayLike,
-    strength: ArrayLike,
-    *,
-    l2: ArrayLike,
-    centre: ArrayLike | None = None,
-    margin: ArrayLike | None = None,
-    row_weight: ArrayLike | None = None,
-) -> Array:
-    """Hessian of `negative_log_likelihood`, same arguments and Raises; [dim, dim], whatever strength and centre are.
-
-    >>> hessian(np.zeros(1), [[1.0]], [1.0], l2=2).tolist()
-    [[2.25]]
-    """
-    d, _, m, w = _rows(difference, strength, margin, row_weight)
-    z = d @ weights - m
-    return np.asarray((d.T * (w * expit(z) * expit(-z))) @ d + _precision(l2, d.shape[1]))
-
-
-def newton(
-    difference: ArrayLike,
-    strength: ArrayLike,
-    *,
-    l2: ArrayLike,
-    centre: ArrayLike | None = None,
-    margin: ArrayLike | None = None,
-    row_weight: ArrayLike | None = None,
-    clusters: ArrayLike | None = None,
-    tolerance: float = 1e-9,
-    max_steps: int = 100,
-) -> Fit:
-    """Minimise `negative_log_likelihood` by damped Newton steps from the centre.
-
-    Args:
-        difference: First option minus second, [pairs, dim].
-        strength: How far the first is preferred, 0..1, [pairs].
-        l2: Prior precision: a number, [dim] or [dim, dim].
-        centre: Prior mean, [dim]; the origin if None.
-        margin: Logits the first must be ahead by, [pairs].
-        row_weight: How often each row counts, [pairs]; the sandwich takes a row as one cluster however it is weighted.
-        clusters: Label of the group (say, the person) of each row, [pairs]; each row its own if None.
-        tolerance: Stop when a full step moves no weight (relatively) and no pair's logit by more.
-        max_steps: Most steps taken.
-
-    Returns:
-        The optimum with its Laplace and sandwich covariances.
-
-    Raises:
-        DataError: shapes or values are wrong; or no finite unique optimum exists (a direction the pairs do not
-            determine, or separated pairs) or it was not reached in `max_steps`.
-        SettingsError: `l2`, `tolerance` or `max_steps` is out of range.
-
-    Source:
-        Bradley and Terry (1952).
-
-    >>> newton([[1.0]] * 4, [1, 1, 1, 0], l2=0).weights.round(4).tolist()  # log 3
-    [1.0986]
-    """
-    if not tolerance > 0 or max_steps < 1:
-        raise SettingsError("tolerance must be above 0 and max_steps at least 1.")
-    d, s, m, w = _rows(difference, strength, margin, row_weight)
-    dim = d.shape[1]
-    start = _centre(centre, dim)
-    arguments: dict[str, Any] = {"l2": _precision(l2, dim), "centre": start, "margin": m, "row_weight": w}
-    labels = np.arange(len(d)) if clusters is None else np.asarray(clusters)
-    if labels.shape != (len(d),):
-        raise DataError(f"clusters has shape {labels.shape}, but difference has {len(d)} rows; give one label a row.")
-    weights, value = start.copy(), negative_log_likelihood(start, d, s, **arguments)
-    for n_steps in range(max_steps + 1):
-        slope = gradient(weights, d, s, **arguments)
-        inverse = _inverse(hessian(weights, d, s, **arguments))
-        step = -inverse @ slope
-        moved = max(
-            np.abs(step).max(initial=0.0) / (1 + np.abs(weights).max(initial=0.0)), np.abs(d @ step).max(initial=0.0)
+    def fit(self, comparisons: Comparisons) -> Self:
+        """Learn what everybody prefers; see `PreferenceModel.fit`."""
+        chosen, rejected = encoded(self.encoder, comparisons)
+        spread = np.concatenate([chosen, rejected]).std(axis=0)
+        self.scale_ = np.where(spread > 1e-12 * max(1.0, spread.max(initial=0.0)), spread, 1.0)
+        difference = (chosen - rejected) / self.scale_
+        strength, margin = self._labels(comparisons)
+        users = _people(comparisons)
+        self.l2_ = self._measured_l2(difference, strength, margin, users) if self.l2 == "auto" else float(self.l2)
+        fitted = newton(difference, strength, l2=self.l2_, margin=margin, clusters=users)
+        self.weights_ = fitted.weights
+        self.standard_errors_ = np.sqrt(np.diag(fitted.sandwich))
+        self.prior_precision_ = (
+            self._measured_precision(difference, strength, margin, users)
+            if self.prior_precision == "auto"
+            else float(self.prior_precision)
         )
-        if moved <= tolerance:
-            scores = d * (w * _residual(d @ weights - m, s))[:, None]
-            group = np.unique(labels, return_inverse=True)[1]
-            summed = np.zeros((group.max(initial=-1) + 1, dim))
-            np.add.at(summed, group, scores)
-            return Fit(weights, inverse, inverse @ (summed.T @ summed) @ inverse, n_steps, value)
-        size, rounding = 1.0, 1e-12 * (1 + abs(value))
-        while size > 1e-10:
-            trial = negative_log_likelihood(weights + size * step, d, s, **arguments)
-            if trial <= value + 1e-4 * size * (slope @ step) + rounding:
-                break
-            size /= 2
-        weights = weights + size * step
-        value = negative_log_likelihood(weights, d, s, **arguments)
-    raise DataError(
-        f"No optimum in {max_steps} steps over {len(d)} pairs: they may be separated (every pair predicted without "
-        "error, weights without bound); set l2 above 0 or raise max_steps."
-    )
+        self.users_: dict[str, UserPosterior] = {}
+        return self
 
+    def adapt(self, user: str, comparisons: Comparisons) -> UserPosterior:
+        """Learn one person; see `PreferenceModel.adapt`."""
+        self._require_fitted()
+        difference = np.empty((0, len(self.weights_)))
+        strength = margin = np.empty(0)
+        if len(comparisons):
+            chosen, rejected = encoded(self.encoder, comparisons)
+            self._require_same_width(chosen)
+            difference = (chosen - rejected) / self.scale_
+            strength, margin = self._labels(comparisons)
+        found = user_posterior(self.weights_, difference, strength, margin, precision=self.prior_precision_)
+        self.users_[user] = found
+        return found
 
-def _inverse(matrix: Array) -> Array:
-    """Inverse of a positive definite matrix after scaling its diagonal to one."""
-    scale = np.sqrt(np.diag(matrix))
-    if (scale > 0).all():
-        values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
-        if len(values) == 0 or values[0] > 1e-12 * values[-1]:
-            return np.asarray((vectors / values) @ vectors.T / np.outer(scale, scale))
-    raise DataError(
-        f"The pairs do not determine all {len(matrix)} weights (a direction without difference, or separated pairs); "
-        "set l2 above 0 or drop columns."
-    )
+    def reward(
+        self, prompts: Sequence[str], responses: Sequence[str], *, user: str | None = None, context: str | None = None
+    ) -> Array:
+        """Logits up to a constant; see `PreferenceModel.reward`."""
+        self._require_fitted()
+        if not len(responses):
+            return np.empty(0)
+        asked = prompts if context is None else [f"{context}\n\n{prompt}" for prompt in prompts]
+        vectors = encode_responses(self.encoder, asked, responses).astype(np.float64)
+        self._require_same_width(vectors)
+        return np.asarray(vectors / self.scale_ @ self._weights(user))
 
+    def probability(self, comparisons: Comparisons) -> Array:
+        """P(chosen is preferred); see `PreferenceModel.probability`."""
+        self._require_fitted()
+        if not len(comparisons):
+            return np.empty(0)
+        chosen, rejected = encoded(self.encoder, comparisons)
+        self._require_same_width(chosen)
+        users = comparisons.table["user"].to_pylist()
+        own = {user: place for place, user in enumerate(self.users_)}
+        table = np.stack([*(found.weights for found in self.users_.values()), self.weights_])
+        rows = np.array([own.get(user, len(own)) for user in users])
+        difference = (chosen - rejected) / self.scale_
+        return np.asarray(expit(np.einsum("nd,nd->n", difference, table[rows]) - self._labels(comparisons)[1]))
 
-def adapt(population: Fit, difference: ArrayLike, strength: ArrayLike, *, prior_precision: ArrayLike) -> UserWeights:
-    """MAP of one user's weights under a Gaussian prior centred at the population's.
+    def _weights(self, user: str | None) -> Array:
+        found = self.users_.get(user) if user is not None else None
+        return self.weights_ if found is None else found.weights
 
-    Args:
-        population: The fit the prior is centred at.
-        difference: This user's pairs, first minus second, [pairs, dim]; may have no rows.
-        strength: How far the first is preferred, 0..1, [pairs].
-        prior_precision: Inverse variance of users around the population, positive: a number, [dim] or [dim, dim].
+    def _labels(self, comparisons: Comparisons) -> tuple[Array, Array]:
+        strength = comparisons.numpy("strength").astype(np.float64)
+        margin = np.nan_to_num(comparisons.numpy("margin").astype(np.float64))
+        return strength * (1 - 2 * self.noise) + self.noise, margin
 
-    Returns:
-        With no pairs exactly the population's weights, and the prior's covariance.
+    def _require_same_width(self, vectors: Array) -> None:
+        if vectors.shape[1] != len(self.weights_):
+            raise DataError(
+                f"The encoder gives {vectors.shape[1]} numbers a payload, but {len(self.weights_)} when the model was "
+                "fitted; for payloads with changing columns name them: Attributes(columns=[...])."
+            )
 
-    Raises:
-        DataError: shapes disagree or values are out of range.
-        SettingsError: `prior_precision` is not positive.
+    @staticmethod
+    def _measured_l2(difference: Array, strength: Array, margin: Array, users: NDArray[Any]) -> float:
+        """The prior under which pairs of people set aside are least surprising."""
+        aside = _set_aside(users)
+        if aside is None:
+            return 1.0
+        surprise = []
+        for l2 in _STRENGTHS_OF_PRIOR:
+            fit = newton(difference[~aside], strength[~aside], l2=l2, margin=margin[~aside])
+            surprise.append(_surprise(difference[aside] @ fit.weights - margin[aside], strength[aside]).mean())
+        return _STRENGTHS_OF_PRIOR[int(np.argmin(surprise))]
 
-    Source:
-        Bradley and Terry (1952), with a Gaussian prior and Laplace's approximation.
+    def _measured_precision(self, difference: Array, strength: Array, margin: Array, users: NDArray[Any]) -> float:
+        """How far people differ: the prior under which each person's later pairs are least surprising."""
+        people, counts = np.unique(users, return_counts=True)
+        people = people[counts >= 4]
+        if len(people) < 2:
+            return _STRENGTHS_OF_PRIOR[-1]
+        later = np.zeros(len(users), dtype=bool)
+        rows_of = {person: np.flatnonzero(users == person) for person in people[:_MOST_PEOPLE]}
+        for rows in rows_of.values():
+            later[rows[(2 * len(rows)) // 3 :]] = True
+        # Everybody's weights must not have seen the later pairs either.
+        shared = newton(difference[~later], strength[~later], l2=self.l2_, margin=margin[~later]).weights
+        surprise = np.zeros(len(_STRENGTHS_OF_PRIOR))
+        for rows in rows_of.values():
+            early, late = rows[~later[rows]], rows[later[rows]]
+            for place, precision in enumerate(_STRENGTHS_OF_PRIOR):
+                own = user_posterior(shared, difference[early], strength[early], margin[early], precision=precision)
+                surprise[place] += _surprise(difference[late] @ own.weights - margin[late], strength[late]).sum()
+        return _STRENGTHS_OF_PRIOR[int(np.argmin(surprise))]
 
-    >>> population = newton([[1.0]] * 4, [1, 1, 1, 0], l2=0)
-    >>> user = adapt(population, np.empty((0, 1)), [], prior_precision=4)
-    >>> user.weights.tolist() == population.weights.tolist(), user.covariance.tolist(), user.n_pairs
-    (True, [[0.25]], 0)
-    """
-    dim = len(population.weights)
-    precision = _precision(prior_precision, dim)
-    if dim and np.linalg.eigvalsh(precision).min() <= 0:
-        raise SettingsError("prior_precision must be positive: without a prior there is nothing to adapt from.")
-    fit = newton(difference, strength, l2=precision, centre=population.weights)
-    return UserWeights(fit.weights, fit.covariance, len(np.asarray(strength)))
+    def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        dim = len(self.weights_)
+        found = list(self.users_.values())
+        arrays = {
+            "weights": self.weights_,
+            "standard_errors": self.standard_errors_,
+            "scale": self.scale_,
+            "user_weights": np.stack([one.weights for one in found]) if found else np.empty((0, dim)),
+            "user_standard_errors": np.stack([one.standard_errors for one in found]) if found else np.empty((0, dim)),
+        }
+        values = {
+            "settings": {"l2": self.l2, "prior_precision": self.prior_precision, "noise": self.noise},
+            "l2": self.l2_,
+            "prior_precision": self.prior_precision_,
+            "users": [[user, one.n_pairs] for user, one in self.users_.items()],
+        }
+        return arrays, values
 
-
-def abilities(first: ArrayLike, second: ArrayLike, wins: ArrayLike, n_items: int, l2: float = 0) -> Abilities:
-    """Mean-zero abilities of items from aggregated counts.
-
-    Args:
-        first: Index of the winner, 0..n_items-1, int[rows].
-        second: Index of the loser, int[rows].
-        wins: How often `first` beat `second`, [rows]; a tie is half a win in each direction (an approximation).
-        n_items: Number of items.
-        l2: Prior precision of each ability.
-
-    Returns:
-        Abilities and standard errors in logits.
-
-    Raises:
-        DataError: an index or count is wrong; or, with l2=0, the comparisons fall into groups never compared, or
-            some items never lose to the others, so that no finite fit exists.
-        SettingsError: `l2` is negative.
-
-    Source:
-        Bradley and Terry (1952); Hunter (2004), assumption 1, for when the fit exists; Davidson (1970) for ties.
-
-    >>> abilities([0, 1], [1, 0], [3, 1], 2).abilities.round(4).tolist()  # log 3, halved each way
-    [0.5493, -0.5493]
-    """
-    if not l2 >= 0 or n_items < 2:
-        raise SettingsError("l2 must not be negative and there must be at least two items.")
-    i, j, count = np.asarray(first), np.asarray(second), np.asarray(wins, dtype=np.float64)
-    if not (i.ndim == 1 and i.shape == j.shape == count.shape):
-        raise DataError(f"first, second and wins have shapes {i.shape}, {j.shape}, {count.shape}; they must agree.")
-    if len(i) and not (np.issubdtype(i.dtype, np.integer) and np.issubdtype(j.dtype, np.integer)):
-        raise DataError("first and second must be whole numbers.")
-    i, j = i.astype(np.int64), j.astype(np.int64)
-    bad = (np.minimum(i, j) < 0) | (np.maximum(i, j) >= n_items) | (i == j) | ~(np.isfinite(count) & (count >= 0))
-    if bad.any():
-        raise DataError(
-            f"{bad.sum()} of {len(i)} rows, first row {np.flatnonzero(bad)[0]}, have an item outside 0..{n_items - 1}, "
-            "an item against itself or a count that is negative or not finite."
+    def _restore(self, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        self.__init__(encoder=self.encoder, **values["settings"])  # type: ignore[misc]
+        self.weights_, self.standard_errors_, self.scale_ = (
+            arrays[name] for name in ("weights", "standard_errors", "scale")
         )
-    if l2 == 0:
-        _require_finite_fit(i[count > 0], j[count > 0], n_items)
-    # Orthonormal contrasts: n_items - 1 free directions, all with mean zero, in which the penalty is the same.
-    basis = np.linalg.svd(np.ones((1, n_items)))[2][1:].T
-    fit = newton(basis[i] - basis[j], np.ones(len(i)), l2=l2, row_weight=count)
-    covariance = basis @ fit.covariance @ basis.T
-    return Abilities(basis @ fit.weights, np.sqrt(np.diag(covariance)), covariance, fit.n_steps)
+        self.l2_, self.prior_precision_ = float(values["l2"]), float(values["prior_precision"])
+        columns = zip(values["users"], arrays["user_weights"], arrays["user_standard_errors"], strict=True)
+        self.users_ = {user: UserPosterior(weights, errors, n) for (user, n), weights, errors in columns}
 
 
-def _require_finite_fit(winner: NDArray[np.int64], loser: NDArray[np.int64], n_items: int) -> None:
-    graph = coo_array((np.ones(len(winner)), (winner, loser)), shape=(n_items, n_items)).tocsr()
-    n_groups, group = connected_components(graph, directed=True, connection="weak")
-    if n_groups > 1:
-        parts = "; ".join(str(np.flatnonzero(group == g).tolist()) for g in range(n_groups))
-        raise DataError(f"The comparison graph is disconnected: items {parts} are never compared; add pairs or l2 > 0.")
-    n_groups, group = connected_components(graph, directed=True, connection="strong")
-    if n_groups > 1:
-        beaten = set(group[loser[group[winner] != group[loser]]].tolist())
-        top = [k for k in range(n_items) if int(group[k]) not in beaten]
-        raise DataError(f"Items {top} always win against all others, so abilities are without bound; set l2 > 0.")
+_MOST_PEOPLE = 300  # enough to measure how far people differ
+
+
+def _people(comparisons: Comparisons) -> NDArray[Any]:
+    """User of each row; a row without one stands for itself."""
+    users = comparisons.table["user"].to_pylist()
+    return np.array([f"u{user}" if user is not None else f"r{row}" for row, user in enumerate(users)])
+
+
+def _set_aside(users: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Rows of some people (or just some rows, if there is one person), the same for the same data; None if too few."""
+    if len(users) < _FEWEST_PAIRS:
+        return None
+    people = np.unique(users)
+    rng = np.random.default_rng(0)
+    if len(people) < 5:
+        return np.asarray(rng.random(len(users)) < _SHARE_SET_ASIDE)
+    chosen = rng.permutation(people)[: max(1, round(_SHARE_SET_ASIDE * len(people)))]
+    aside = np.isin(users, chosen)
+    return None if aside.all() or not aside.any() else aside
+
+
+def _surprise(logits: Array, strength: Array) -> Array:
+    return np.asarray(strength * np.logaddexp(0.0, -logits) + (1 - strength) * np.logaddexp(0.0, logits))

@@ -5,7 +5,6 @@ A killed run goes on where it stopped: each finished seed is one JSON file, writ
 
 import importlib
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import penchant
 from penchant.errors import SettingsError, UnknownNameError, nearest
+from penchant.exchange import write_json
 from penchant.methods import METHODS
 
 
@@ -82,11 +82,3 @@ def reproduce(
         if hasattr(module, "figure"):
             module.figure(runs).savefig(folder / f"{scale}.png", dpi=120, bbox_inches="tight")
     return result
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -7,9 +7,7 @@ from penchant.steer.neighbourhood import (
     Cone,
     Neighbourhood,
     Selection,
-    Standardisation,
     neighbours,
-    weighted_rating,
 )
 
 __all__ = [
@@ -21,9 +19,7 @@ __all__ = [
     "InContext",
     "Neighbourhood",
     "Selection",
-    "Standardisation",
     "brief",
     "expected_maximum",
     "neighbours",
-    "weighted_rating",
 ]

@@ -17,18 +17,19 @@ Source:
 >>> fan = neighbours([1.0, 0.0], 3, 30.0, rng=np.random.default_rng(0), spread="even")
 >>> fan.round(3).tolist()
 [[0.866, -0.5], [1.0, 0.0], [0.866, 0.5]]
->>> weighted_rating(("helpfulness", "verbosity"))(fan[0])
-'Maximise the weighted rating = helpfulness*87 + verbosity*-50.'
 """
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from functools import partial
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from penchant.align.rejection_sampling import Standardisation, direction_prompt
+from penchant.align.rejection_sampling import unit as scaled
 from penchant.errors import DataError, SettingsError, UnknownNameError, nearest
 
 Array = NDArray[np.float64]
@@ -78,39 +79,6 @@ class Cone:
         """Degrees from each direction to the cone, 0 inside it; [n, dim] -> [n]."""
         axis = np.asarray(self.axis, dtype=np.float64)
         return np.maximum(angle(directions, axis / np.linalg.norm(axis)) - self.degrees, 0.0)
-
-
-@dataclass(frozen=True)
-class Standardisation:
-    """Frozen statistics that put attributes on one scale.
-
-    Attributes:
-        mean: of each attribute over the calibration set, [dim].
-        deviation: standard deviation of each, above 0, [dim].
-    """
-
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-
-    @classmethod
-    def measured(cls, attributes: ArrayLike) -> Self:
-        """Statistics of a calibration set of attributes, [n, dim].
-
-        Raises:
-            DataError: fewer than two rows, a value is not finite, or an attribute never varies.
-        """
-        table = np.asarray(attributes, dtype=np.float64)
-        if table.ndim != 2 or len(table) < 2 or not np.isfinite(table).all():
-            raise DataError(f"Calibration needs at least two finite rows [n, dim]: got shape {table.shape}.")
-        deviation = table.std(axis=0)
-        if not (deviation > 0).all():
-            column = int(np.flatnonzero(deviation == 0)[0])
-            raise DataError(f"Attribute {column} is the same in all {len(table)} calibration rows; drop it.")
-        return cls(tuple(table.mean(axis=0).tolist()), tuple(deviation.tolist()))
-
-    def apply(self, attributes: Array) -> Array:
-        """Attributes in standard deviations from the calibration mean, same shape."""
-        return np.asarray((attributes - np.asarray(self.mean)) / np.asarray(self.deviation))
 
 
 @dataclass(frozen=True)
@@ -182,12 +150,11 @@ def unit(direction: ArrayLike, *, dim: int | None = None) -> Array:
     if vector.ndim != 1 or len(vector) < 2 or (dim is not None and len(vector) != dim):
         wanted = "at least 2" if dim is None else str(dim)
         raise SettingsError(f"A direction here has {wanted} numbers, one an attribute: got shape {vector.shape}.")
+    v = scaled(vector)
     length = float(np.linalg.norm(vector))
-    if not np.isfinite(length) or length == 0:
-        raise SettingsError(f"A direction must be finite and not all zero: got {vector.tolist()}.")
     if abs(length - 1) > _NORM_SLACK:
         warnings.warn(f"The direction had length {length:.3g}; it was scaled to 1.", stacklevel=2)
-    return vector / length
+    return v
 
 
 def angle(directions: ArrayLike, target: Array) -> Array:
@@ -303,16 +270,6 @@ def choose(scores: ArrayLike, angles: ArrayLike) -> NDArray[np.intp]:
     return np.asarray(np.argmin(np.where(tied, np.asarray(angles), np.inf), axis=-1))
 
 
-def weighted_rating(names: Sequence[str]) -> Callable[[Array], str]:
-    """The condition of a policy trained on directions: integer weights, as directional alignment writes them."""
-
-    def condition(direction: Array) -> str:
-        terms = (f"{name}*{round(100 * float(weight))}" for name, weight in zip(names, direction, strict=True))
-        return f"Maximise the weighted rating = {' + '.join(terms)}."
-
-    return condition
-
-
 class Neighbourhood:
     """Robust preference selection on any policy and any attribute reward.
 
@@ -323,7 +280,8 @@ class Neighbourhood:
         policy: what is sampled.
         reward: (prompts, responses) -> attributes [n, dim].
         attributes: name of each attribute, in the reward's order.
-        condition: direction [dim] -> the words given to the policy; integer weights if None.
+        condition: direction [dim] -> the words given to the policy; if None integer weights, as directional alignment
+            trains on (`align.rejection_sampling.direction_prompt`).
         k: directions asked, >= 1.
         max_angle: how far they may lie from the target, degrees, in (0, 90].
         spread: "random" draws, or an "even" fan (two attributes only).
@@ -360,7 +318,7 @@ class Neighbourhood:
         if len(set(attributes)) != len(attributes) or len(attributes) < 2:
             raise SettingsError(f"Name at least two different attributes: got {list(attributes)}.")
         self.policy, self.reward, self.attributes = policy, reward, tuple(attributes)
-        self.condition = condition or weighted_rating(self.attributes)
+        self.condition = condition or partial(direction_prompt, axes=self.attributes)
         self.k, self.max_angle, self.spread, self.include_target = k, max_angle, spread, include_target
         self.cone, self.known, self.standardisation = cone, known, standardisation
         self.temperature, self.max_new_tokens = temperature, max_new_tokens
@@ -486,5 +444,5 @@ class Neighbourhood:
         if n_bad:
             raise DataError(f"The reward is not finite for {n_bad} of {len(raw)} responses; repair it.")
         attributes[said] = raw
-        scores[said] = (self.standardisation.apply(raw) if self.standardisation else raw) @ v
+        scores[said] = (self.standardisation(raw) if self.standardisation else raw) @ v
         return attributes, scores

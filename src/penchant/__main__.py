@@ -1,0 +1,5 @@
+"""`python -m penchant`, which `torchrun -m penchant` needs."""
+
+from penchant.cli import main
+
+main()

@@ -1,0 +1,29 @@
+"""Align: one file per training method (the data it needs and the objective it minimises), one trainer for all."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penchant.align.dpo import DPO
+    from penchant.align.recipe import TrainerSettings
+    from penchant.align.rejection_sampling import RejectionSampling
+    from penchant.align.supervised import Supervised
+    from penchant.align.trainer import TrainResult, train
+
+__all__ = ["DPO", "RejectionSampling", "Supervised", "TrainResult", "TrainerSettings", "train"]
+
+_HOMES = {
+    "DPO": "dpo",
+    "RejectionSampling": "rejection_sampling",
+    "Supervised": "supervised",
+    "TrainResult": "trainer",
+    "TrainerSettings": "recipe",
+    "train": "trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name's module on first use: settings and directions must not wait for transformers."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,82 @@
+"""Supervised fine-tuning: make good responses likely, optionally under a condition that says what made them good.
+
+The loss is on response tokens only: minus the sum over a response's tokens of log pi(token | prompt, condition, tokens
+before), averaged over rows (Wang et al. 2024, "Arithmetic control of LLMs"); without a condition it is plain SFT.
+
+>>> Supervised().examples([{"prompt": "2 + 2?", "response": "4", "condition": "Be brief."}])
+[{'prompt': '2 + 2?', 'responses': ['4'], 'condition': 'Be brief.', 'form': None}]
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from penchant import objectives
+from penchant.align.batches import Batch
+from penchant.errors import DataError
+from penchant.policies.sequences import TokenLogProbabilities
+from penchant.records import Comparisons, Rankings, Ratings
+
+
+class Supervised:
+    """Trains a policy on responses worth imitating.
+
+    Args:
+        per_token: average over the tokens of a response instead of summing, so that long responses weigh no more.
+        minimum: of ratings, the lowest score worth imitating.
+    """
+
+    needs_reference = False
+
+    def __init__(self, *, per_token: bool = False, minimum: float | None = None):
+        self.per_token, self.minimum = per_token, minimum
+
+    def examples(self, records: Comparisons | Rankings | Ratings | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The chosen response of each comparison, the first of each ranking, each rated response, or plain rows.
+
+        Args:
+            records: records, or mappings with `prompt`, `response` and optionally `condition` and `form`.
+
+        Raises:
+            DataError: a mapping lacks `prompt` or `response`.
+        """
+        self.dropped_: dict[str, int] = {}
+        if isinstance(records, Comparisons):
+            rows = [
+                {**row, "response": row["chosen"], "condition": row["context"]} for row in records.table.to_pylist()
+            ]
+        elif isinstance(records, Rankings):
+            rows = [
+                {**row, "response": row["responses"][0], "condition": row["context"]}
+                for row in records.table.to_pylist()
+            ]
+        elif isinstance(records, Ratings):
+            rated = records.table.to_pylist()
+            rows = [row for row in rated if self.minimum is None or row["score"] >= self.minimum]
+            if len(rows) < len(rated):
+                self.dropped_ = {"score below the minimum": len(rated) - len(rows)}
+        else:
+            rows = [dict(row) for row in records]
+        for number, row in enumerate(rows):
+            if not {"prompt", "response"} <= row.keys():
+                raise DataError(
+                    f"Row {number} of {len(rows)} has the keys {sorted(row)}; it needs `prompt` and `response`."
+                )
+        return [
+            {
+                "prompt": row["prompt"],
+                "responses": [row["response"]],
+                "condition": row.get("condition"),
+                "form": row.get("form"),
+            }
+            for row in rows
+        ]
+
+    def loss(self, log_probabilities: TokenLogProbabilities, batch: Batch) -> Tensor:
+        """Negative log-likelihood of each response, nats, [examples]."""
+        return objectives.nll(log_probabilities.means() if self.per_token else log_probabilities.sums())
+
+    def metrics(self, log_probabilities: TokenLogProbabilities, batch: Batch) -> dict[str, Tensor]:
+        """Nats per token of each response, [examples]."""
+        return {"nll_per_token": -log_probabilities.means()}

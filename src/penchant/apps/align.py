@@ -1,0 +1,85 @@
+"""`penchant align`: train a language model on preferences."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from penchant.align import TrainerSettings, train
+from penchant.apps.data import Data, shown_drops
+from penchant.apps.outcome import Outcome
+from penchant.exchange import write_json
+from penchant.methods import METHODS
+from penchant.methods import method as row_of
+from penchant.methods import resolve as named
+from penchant.policies import LanguagePolicy
+from penchant.settings import dump, resolve
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is trained.
+
+    Attributes:
+        model: small-chat, a name on the hub, a folder, or a .gguf file.
+        lora_rank: rank of the adapter that is trained; null trains all weights.
+        precision: of the weights; auto is bfloat16 where the hardware has it, else float32.
+    """
+
+    model: str = "small-chat"
+    lora_rank: int | None = 16
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+def align(
+    *,
+    method: str = "dpo",
+    data: Data = Data(),
+    policy: Policy = Policy(),
+    settings: Mapping[str, Any] = {},
+    trainer: TrainerSettings = TrainerSettings(held_out=0.1),
+    out: Path = Path("aligned"),
+    resume: bool = True,
+) -> Outcome:
+    """Train a language model on comparisons; Ctrl-C leaves a checkpoint, and the same command goes on from it.
+
+    Several processes: `torchrun --nproc_per_node 2 -m penchant align ...`; the result does not change.
+
+    Args:
+        method: a method of the room `align` (see `penchant methods`), or the dotted path of your own class.
+        data: comparisons to train on.
+        policy: the model.
+        settings: the method's own settings; `penchant methods NAME` lists them.
+        trainer: how to train.
+        out: folder of checkpoints, logs and the trained policy.
+        resume: go on from the last checkpoint in `out`.
+    """
+    comparisons, dropped = data.comparisons()
+    known = {row.name for row in METHODS}
+    target = named(method) if "." in method and method not in known else row_of(method).resolve()
+    aligner = target(**resolve(target, settings, where="settings."))
+    trained = LanguagePolicy(policy.model, lora_rank=policy.lora_rank, precision=policy.precision)
+    result = train(aligner, trained, comparisons, settings=trainer, folder=out, resume=resume)
+    recipe = {"method": method, "data": data, "policy": policy, "settings": settings, "trainer": trainer, "out": out}
+    (out / "align.yaml").write_text(dump(recipe), encoding="utf-8")
+    dropped = dropped | result.dropped
+    data_line = {
+        "method": method,
+        "examples": result.n_examples,
+        "dropped": dropped,
+        "steps": result.steps,
+        "loss": result.loss,
+        "held_out_loss": result.held_out_loss,
+        "policy": str(result.policy),
+    }
+    write_json(out / "result.json", data_line)
+    lines = [
+        f"{method}: {result.n_examples} examples, {result.steps} steps"
+        + (f", resumed from step {result.resumed_from}" if result.resumed_from else ""),
+        f"training loss {result.loss:.4f}"
+        + ("" if result.held_out_loss is None else f", lowest held-out loss {result.held_out_loss:.4f}"),
+        f"policy in {result.policy}; recipe in {out / 'align.yaml'}",
+    ]
+    if dropped:
+        lines.insert(1, shown_drops(dropped))
+    return Outcome(data_line, "\n".join(lines))

@@ -1,0 +1,170 @@
+"""A report in one HTML file: tables, plots inline as SVG, nothing fetched; it opens offline and prints well."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penchant.errors import MissingExtraError
+from penchant.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings; also printed in the terminal.
+
+    Attributes:
+        headings: one for each column.
+        rows: cells as people read them.
+        caption: what the table says, in a sentence.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+    def text(self) -> str:
+        """Aligned columns for a terminal."""
+        cells = [list(self.headings), *map(list, self.rows)]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(self.headings))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, sentences, and what belongs to them.
+
+    Attributes:
+        title: the heading.
+        paragraphs: plain text.
+        tables: shown after the text.
+        plots: SVG documents with what each shows, for those who cannot see it.
+    """
+
+    title: str
+    paragraphs: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    plots: Sequence[tuple[str, str]] = ()
+
+
+_TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, sans-serif; color: #1c2330; background: #fff; max-width: 54rem; margin: 2.5rem auto;
+  padding: 0 1.2rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin-bottom: .3rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .4rem; }
+.lead { color: #4a5568; margin-top: 0; } figure { margin: 1.2rem 0; } figure svg { width: 100%; height: auto; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .32rem .9rem .32rem 0; border-bottom: 1px solid #dde3ea; vertical-align: top; }
+th { font-weight: 600; } caption { caption-side: bottom; text-align: left; }
+caption, figcaption { color: #5a6675; font-size: .9rem; }
+footer { margin-top: 3rem; color: #5a6675; font-size: .9rem; }
+</style></head><body>
+<h1>{{ title }}</h1><p class="lead">{{ lead }}</p>
+{% for section in sections %}<section><h2>{{ section.title }}</h2>
+{% for paragraph in section.paragraphs %}<p>{{ paragraph }}</p>
+{% endfor %}{% for table in section.tables %}<div class="scroll"><table>
+<thead><tr>{% for heading in table.headings %}<th scope="col">{{ heading }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody>{% if table.caption %}<caption>{{ table.caption }}</caption>{% endif %}</table></div>
+{% endfor %}{% for svg, alt in section.plots %}<figure role="img" aria-label="{{ alt }}">{{ svg | safe }}
+<figcaption>{{ alt }}</figcaption></figure>
+{% endfor %}</section>
+{% endfor %}<footer>{{ footer }}</footer></body></html>
+"""
+
+
+def write(path: Path, *, title: str, lead: str, sections: Sequence[Section], footer: str) -> None:
+    """Write the report; everything but the plots is escaped.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment
+    except ImportError as error:
+        raise MissingExtraError("Reports need jinja2 and matplotlib: pip install 'penchant[demo]'.") from error
+    page = Environment(autoescape=True).from_string(_TEMPLATE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page.render(title=title, lead=lead, sections=sections, footer=footer), encoding="utf-8")
+    partial.replace(path)
+
+
+def dots(
+    names: Sequence[str], intervals: Sequence[Interval], *, axis: str, mark: float = 0.0, scale: float = 1.0
+) -> str:
+    """A plot of estimates with their intervals, one line each, as SVG.
+
+    Args:
+        names: label of each line.
+        intervals: estimate, low and high of each line.
+        axis: what the numbers are, with their unit.
+        mark: where "no difference" lies.
+        scale: numbers are multiplied by it, such as 100 for percent.
+    """
+    figure, axes = _axes(0.42 * len(names) + 0.9)
+    rows = range(len(names))[::-1]
+    for row, interval in zip(rows, intervals, strict=True):
+        clear = interval.low > mark or interval.high < mark
+        colour = "#1f6f5c" if interval.low > mark else "#b4452c" if interval.high < mark else "#7a8696"
+        axes.plot([scale * interval.low, scale * interval.high], [row, row], color=colour, lw=2.2)
+        axes.plot(scale * interval.estimate, row, "o", color=colour if clear else "white", mec=colour, ms=6)
+    axes.axvline(scale * mark, color="#1c2330", lw=0.8)
+    axes.set_yticks(list(rows), labels=list(names))
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlabel(axis)
+    return _svg(figure)
+
+
+def histogram(values: Any, *, axis: str, ylabel: str) -> str:
+    """How many values fall where; those below zero in another colour; as SVG."""
+    import numpy as np
+
+    figure, axes = _axes(2.4)
+    _, edges, bars = axes.hist(values, bins=np.linspace(-1, 1, 21), color="#1f6f5c", rwidth=0.92)
+    for left, bar in zip(edges[:-1], bars, strict=True):
+        if left < -1e-9:
+            bar.set_color("#b4452c")
+    axes.axvline(0, color="#1c2330", lw=0.8)
+    axes.set_xlabel(axis)
+    axes.set_ylabel(ylabel)
+    return _svg(figure)
+
+
+def _axes(height: float) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("Reports need jinja2 and matplotlib: pip install 'penchant[demo]'.") from error
+    figure = Figure(figsize=(7.2, height), layout="constrained")  # no pyplot: no global state, no display
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=9)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    from matplotlib import rc_context
+
+    out = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "penchant", "font.family": "sans-serif"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return re.sub(r"^.*?(?=<svg)", "", text, count=1, flags=re.DOTALL)  # inline: no XML prologue
+
+
+def shown(interval: Interval, *, scale: float = 100.0, signed: bool = True, digits: int = 1) -> str:
+    """An interval as people read it: estimate, then bounds."""
+    sign = "+" if signed else ""
+    values = (scale * interval.estimate, scale * interval.low, scale * interval.high)
+    first, low, high = (f"{value:{sign}.{digits}f}" for value in values)
+    return f"{first} [{low}, {high}]"

@@ -1,0 +1,315 @@
+"""Directional preference: several objectives are measured; a person is a direction among them.
+
+`measure` fits one linear head per attribute on frozen encodings, by the masked squared error (a missing rating counts
+nowhere), and freezes the mean and spread of every control axis. `fit` finds everybody's direction and decisiveness from
+comparisons, P(chosen beats rejected) = sigmoid(scale v . (z_chosen - z_rejected)). `adapt` weighs every direction by
+how well it explains a handful of one person's comparisons, and keeps everybody's unless the evidence is against it.
+
+Left out: the paper trains the backbone together with the heads; here encodings are frozen, so that the heads have a
+closed form.
+
+Source:
+    Wang et al. (2024), Arithmetic Control of LLMs for Diverse User Preferences: Directional Preference Alignment.
+
+>>> from penchant.encoders import Attributes
+>>> payloads = [f'{{"warm": {a}, "long": {b}}}' for a in (0, 1, 2) for b in (0, 1, 2)]
+>>> rated = [{"prompt": "", "response": text, "aspect": aspect, "score": float(text[at])}
+...          for text in payloads for aspect, at in (("warm", 9), ("long", 20))]
+>>> model = Directional(encoder=Attributes()).measure(Ratings.from_rows(rated))
+>>> model.attributes(["", ""], payloads[::8]).round().tolist()
+[[0.0, 0.0], [2.0, 2.0]]
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logsumexp
+
+from penchant.encoders import Encoder, encode_responses
+from penchant.errors import DataError, NotFittedError, SettingsError
+from penchant.preference.model import PreferenceModel, encoded
+from penchant.preference.newton import newton
+from penchant.records import Comparisons, Ratings
+
+Array = NDArray[np.float64]
+
+_DIRECTIONS = 20_000
+_SLACK = 0.02  # a direction typed with two decimals is no mistake
+
+
+@dataclass(frozen=True)
+class UserDirection:
+    """What was learnt of a person.
+
+    Attributes:
+        direction: unit vector, [axes]; everybody's if the evidence is thin.
+        angle95: half-angle of the cone around the person's own best direction that holds 95 % of belief, degrees.
+        log_evidence: log of how much better an own direction explains the comparisons than everybody's does, nats.
+        is_own: whether the direction is the person's own.
+        n_pairs: comparisons it rests on.
+    """
+
+    direction: Array
+    angle95: float
+    log_evidence: float
+    is_own: bool
+    n_pairs: int
+
+
+def unit(direction: ArrayLike, n_axes: int) -> Array:
+    """A direction of length one.
+
+    Raises:
+        SettingsError: it is zero, not finite, of another length than `n_axes`, or not a unit vector.
+    """
+    vector = np.asarray(direction, dtype=np.float64)
+    if vector.shape != (n_axes,) or not np.isfinite(vector).all():
+        raise SettingsError(f"A direction here has {n_axes} finite numbers: got {vector.tolist()}.")
+    length = float(np.linalg.norm(vector))
+    if abs(length - 1) > _SLACK:
+        hint = "it cannot be zero" if length == 0 else f"normalised it would be {(vector / length).round(3).tolist()}"
+        raise SettingsError(f"A direction has length 1, this one {length:.3g}: {hint}.")
+    return np.asarray(vector / length)
+
+
+def directions(n_axes: int, seed: int = 0) -> Array:
+    """Directions that cover the sphere evenly, [directions, axes]: a circle for two axes, uniform draws for more."""
+    if n_axes == 1:
+        return np.array([[1.0], [-1.0]])
+    if n_axes == 2:
+        angles = np.linspace(0, 2 * np.pi, 3600, endpoint=False)
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    drawn = np.random.default_rng(seed).standard_normal((_DIRECTIONS, n_axes))
+    return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
+
+
+class Directional(PreferenceModel):
+    """Several objectives; a person is a direction among them.
+
+    Args:
+        encoder: payloads to vectors.
+        axes: control axis -> weight of each attribute; without it every attribute is an axis.
+        l2: precision of the prior on the heads' weights, relative to one rating.
+        concentration: how close people are to everybody's direction before they are known (von Mises-Fisher), >= 0.
+        evidence: a person gets an own direction once it explains the comparisons so many times better, > 1.
+
+    Attributes:
+        attributes_: names, in the order of the heads.
+        axes_: names of the control axes.
+        direction_: everybody's, unit vector, [axes].
+        decisiveness_: logits per standard deviation along the direction.
+        users_: a `UserDirection` for each person adapted to.
+
+    Raises:
+        SettingsError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        axes: Mapping[str, Mapping[str, float]] | None = None,
+        l2: float = 1.0,
+        concentration: float = 1.0,
+        evidence: float = 3.0,
+    ):
+        if not (l2 > 0 and concentration >= 0 and evidence > 1):
+            raise SettingsError(
+                f"l2 must be above 0, concentration at least 0, evidence above 1: got {l2!r}, {concentration!r}, "
+                f"{evidence!r}."
+            )
+        self.encoder, self.axes, self.l2 = encoder, axes, l2
+        self.concentration, self.evidence = concentration, evidence
+
+    def measure(self, ratings: Ratings) -> Self:
+        """Learn to measure every rated attribute; freezes the axes' mean and spread on the rated responses.
+
+        Args:
+            ratings: with an `aspect` each; a response may lack any of them.
+
+        Raises:
+            DataError: there are no ratings with an aspect, or an axis never varies or names an unknown attribute.
+        """
+        aspects = ratings.table["aspect"].to_pylist()
+        if not len(ratings) or any(aspect is None for aspect in aspects):
+            raise DataError("Directional measures ratings that say their `aspect`; there are none, or some lack it.")
+        names = sorted(set(aspects))
+        prompts, responses = (ratings.table[name].to_pylist() for name in ("prompt", "response"))
+        places = {pair: row for row, pair in enumerate(dict.fromkeys(zip(prompts, responses, strict=True)))}
+        total = np.zeros((len(places), len(names)))
+        count = np.zeros_like(total)
+        column = {name: place for place, name in enumerate(names)}
+        for pair, aspect, score in zip(
+            zip(prompts, responses, strict=True), aspects, ratings.numpy("score"), strict=True
+        ):
+            total[places[pair], column[aspect]] += score
+            count[places[pair], column[aspect]] += 1
+        vectors = encode_responses(self.encoder, [p for p, _ in places], [r for _, r in places]).astype(np.float64)
+        self.attributes_ = names
+        self.centre_ = vectors.mean(axis=0)
+        spread = vectors.std(axis=0)
+        self.scale_ = np.where(spread > 1e-12, spread, 1.0)
+        features = self._features(vectors)
+        self.heads_ = np.stack([_ridge(features, total[:, k], count[:, k], self.l2) for k in range(len(names))])
+        self._choose_axes(names)
+        measured = self._measured(vectors) @ self.mixing_.T
+        self.mean_, self.spread_ = measured.mean(axis=0), measured.std(axis=0)
+        flat = [
+            axis
+            for axis, s in zip(self.axes_, self.spread_, strict=True)
+            if s <= 1e-9 * max(1.0, abs(self.mean_).max())
+        ]
+        if flat:
+            raise DataError(f"The axes {flat} are the same for all {len(places)} rated responses: nothing to weigh.")
+        return self
+
+    def _choose_axes(self, names: Sequence[str]) -> None:
+        wanted = self.axes or {name: {name: 1.0} for name in names}
+        unknown = sorted({name for weights in wanted.values() for name in weights} - set(names))
+        if unknown:
+            raise DataError(f"The axes weigh attributes that nobody rated: {unknown}; rated are {list(names)}.")
+        self.axes_ = list(wanted)
+        self.mixing_ = np.array([[weights.get(name, 0.0) for name in names] for weights in wanted.values()])
+
+    def fit(self, comparisons: Comparisons) -> Self:
+        """Learn everybody's direction and decisiveness; `measure` comes first."""
+        self._require_measured()
+        difference = self._difference(comparisons)
+        strength = comparisons.numpy("strength").astype(np.float64)
+        weights = newton(difference, strength, l2=1.0).weights
+        self.decisiveness_ = float(np.linalg.norm(weights))
+        # Votes that point nowhere on balance: every axis counts alike.
+        pointless = self.decisiveness_ < 1e-9
+        self.direction_ = np.full(len(weights), len(weights) ** -0.5) if pointless else weights / self.decisiveness_
+        self.users_: dict[str, UserDirection] = {}
+        return self
+
+    def adapt(self, user: str, comparisons: Comparisons) -> UserDirection:
+        """Learn one person's direction; see `PreferenceModel.adapt`."""
+        self._require_fitted()
+        n_axes = len(self.direction_)
+        difference = self._difference(comparisons) if len(comparisons) else np.empty((0, n_axes))
+        strength = comparisons.numpy("strength").astype(np.float64)
+        every = directions(n_axes)
+        log_prior = self.concentration * every @ self.direction_
+        log_prior -= logsumexp(log_prior)
+
+        def log_likelihood(candidates: Array) -> Array:
+            logits = self.decisiveness_ * difference @ candidates.T  # [pairs, directions]
+            soft = strength[:, None] * np.logaddexp(0.0, -logits) + (1 - strength[:, None]) * np.logaddexp(0.0, logits)
+            return np.asarray(-soft.sum(axis=0))
+
+        joint = log_prior + log_likelihood(every)
+        log_evidence = float(logsumexp(joint) - log_likelihood(self.direction_[None])[0])
+        belief = np.exp(joint - logsumexp(joint))
+        mean = belief @ every
+        length = float(np.linalg.norm(mean))
+        best = mean / length if length > 1e-9 else every[int(np.argmax(belief))]
+        angles = np.degrees(np.arccos(np.clip(every @ best, -1, 1)))
+        order = np.argsort(angles)
+        angle95 = float(angles[order][np.searchsorted(np.cumsum(belief[order]), 0.95 - 1e-12)])
+        is_own = log_evidence > np.log(self.evidence)
+        found = UserDirection(
+            best if is_own else self.direction_, angle95, log_evidence, bool(is_own), len(comparisons)
+        )
+        self.users_[user] = found
+        return found
+
+    def attributes(self, prompts: Sequence[str], responses: Sequence[str]) -> Array:
+        """Measured attributes on the raters' own scale, [n, attributes]."""
+        self._require_measured()
+        return self._measured(encode_responses(self.encoder, prompts, responses).astype(np.float64))
+
+    def scores(self, prompts: Sequence[str], responses: Sequence[str]) -> Array:
+        """Standardised control axes, z in the paper's terms, [n, axes]."""
+        return np.asarray((self.attributes(prompts, responses) @ self.mixing_.T - self.mean_) / self.spread_)
+
+    def along(self, direction: ArrayLike, prompts: Sequence[str], responses: Sequence[str]) -> Array:
+        """Scores v . z of responses, for a direction v that somebody asks for, [n].
+
+        Raises:
+            SettingsError: v is not a unit vector of as many axes.
+        """
+        return np.asarray(self.scores(prompts, responses) @ unit(direction, len(self.axes_)))
+
+    def reward(
+        self, prompts: Sequence[str], responses: Sequence[str], *, user: str | None = None, context: str | None = None
+    ) -> Array:
+        """Logits up to a constant; see `PreferenceModel.reward`."""
+        self._require_fitted()
+        if not len(responses):
+            return np.empty(0)
+        asked = prompts if context is None else [f"{context}\n\n{prompt}" for prompt in prompts]
+        return np.asarray(self.decisiveness_ * self.scores(asked, responses) @ self._direction(user))
+
+    def probability(self, comparisons: Comparisons) -> Array:
+        """P(chosen is preferred); see `PreferenceModel.probability`."""
+        self._require_fitted()
+        if not len(comparisons):
+            return np.empty(0)
+        wanted = np.stack([self._direction(user) for user in comparisons.table["user"].to_pylist()])
+        return np.asarray(expit(self.decisiveness_ * np.einsum("na,na->n", self._difference(comparisons), wanted)))
+
+    def _direction(self, user: str | None) -> Array:
+        found = self.users_.get(user) if user is not None else None
+        return self.direction_ if found is None else found.direction
+
+    def _difference(self, comparisons: Comparisons) -> Array:
+        chosen, rejected = encoded(self.encoder, comparisons)
+        gap = self._measured(chosen) - self._measured(rejected)
+        return np.asarray(gap @ self.mixing_.T / self.spread_)
+
+    def _features(self, vectors: Array) -> Array:
+        if vectors.shape[1] != len(self.centre_):
+            raise DataError(
+                f"The encoder gives {vectors.shape[1]} numbers a payload; {len(self.centre_)} were measured."
+            )
+        return np.concatenate([(vectors - self.centre_) / self.scale_, np.ones((len(vectors), 1))], axis=1)
+
+    def _measured(self, vectors: Array) -> Array:
+        return np.asarray(self._features(vectors) @ self.heads_.T)
+
+    def _require_measured(self) -> None:
+        if not hasattr(self, "heads_"):
+            raise NotFittedError("This Directional measures nothing yet: call measure(ratings), then fit(comparisons).")
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        names = ("centre", "scale", "heads", "mixing", "mean", "spread", "direction")
+        arrays = {name: getattr(self, f"{name}_") for name in names}
+        found = list(self.users_.values())
+        arrays["users"] = np.stack([one.direction for one in found]) if found else np.empty((0, len(self.axes_)))
+        values = {
+            "settings": {
+                "axes": self.axes,
+                "l2": self.l2,
+                "concentration": self.concentration,
+                "evidence": self.evidence,
+            },
+            "attributes": self.attributes_,
+            "axes": self.axes_,
+            "decisiveness": self.decisiveness_,
+            "users": [[u, one.angle95, one.log_evidence, one.is_own, one.n_pairs] for u, one in self.users_.items()],
+        }
+        return arrays, values
+
+    def _restore(self, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        self.__init__(encoder=self.encoder, **values["settings"])  # type: ignore[misc]
+        for name in ("centre", "scale", "heads", "mixing", "mean", "spread", "direction"):
+            setattr(self, f"{name}_", arrays[name])
+        self.attributes_, self.axes_ = list(values["attributes"]), list(values["axes"])
+        self.decisiveness_ = float(values["decisiveness"])
+        self.users_ = {
+            user: UserDirection(direction, *rest)
+            for (user, *rest), direction in zip(values["users"], arrays["users"], strict=True)
+        }
+
+
+def _ridge(features: Array, total: Array, count: Array, l2: float) -> Array:
+    """Weights that minimise sum of count (features . w - mean rating)^2 + l2 |w|^2, the last weight (constant) free."""
+    penalty = np.full(features.shape[1], l2)
+    penalty[-1] = 1e-9  # not zero: an attribute rated once still has one solution
+    gram = (features.T * count) @ features + np.diag(penalty)
+    return np.asarray(np.linalg.solve(gram, features.T @ total))

@@ -1,0 +1,44 @@
+"""Supervised fine-tuning: its loss on numbers, its data, and a condition that it learns to obey."""
+
+import pytest
+from tiny_language import TinyPolicy, scores
+
+from penchant.align import Supervised, TrainerSettings, train
+from penchant.errors import DataError
+from penchant.records import Comparisons, Rankings, Ratings
+
+
+def test_the_loss_is_the_sum_over_a_response_or_its_mean_per_token():
+    given = scores([-6.0, -1.0], [3, 2])
+    assert Supervised().loss(given, {}).tolist() == [6.0, 1.0]
+    assert Supervised(per_token=True).loss(given, {}).tolist() == [2.0, 0.5]
+    assert Supervised().metrics(given, {})["nll_per_token"].tolist() == [2.0, 0.5]
+
+
+def test_every_kind_of_record_gives_the_responses_worth_imitating():
+    method = Supervised(minimum=3.0)
+    pairs = Comparisons.from_rows([{"prompt": "a", "chosen": "b", "rejected": "c", "context": "d"}])
+    lists = Rankings.from_rows([{"prompt": "a", "responses": ["c", "b"]}])
+    rated = Ratings.from_rows([{"prompt": "a", "response": r, "score": s} for r, s in (("b", 2.0), ("c", 4.0))])
+    plain = [{"prompt": "a", "response": "e", "condition": "d"}]
+    found = [method.examples(records)[0] for records in (pairs, lists, rated, plain)]
+    assert [example["responses"] for example in found] == [["b"], ["c"], ["c"], ["e"]]
+    assert [example["condition"] for example in found] == ["d", None, None, "d"]
+    assert method.examples(rated) == [{"prompt": "a", "responses": ["c"], "condition": None, "form": None}]
+    assert method.dropped_ == {"score below the minimum": 1}
+    with pytest.raises(DataError, match="Row 0 of 1 has the keys"):
+        method.examples([{"prompt": "a", "text": "b"}])
+
+
+def test_a_policy_learns_to_answer_by_the_condition_it_is_given(tmp_path):
+    rows = [
+        {"prompt": prompt, "response": answer, "condition": condition}
+        for prompt in ("tea", "coffee", "red", "blue")
+        for condition, answer in (("good", "yes yes"), ("bad", "no"))
+    ]
+    policy = TinyPolicy()
+    settings = TrainerSettings(steps=60, examples_per_batch=8, learning_rate=1e-2)
+    result = train(Supervised(), policy, rows, settings=settings, folder=tmp_path, progress=False)
+    assert result.loss < 0.1
+    for condition, answer in (("good", "yes yes"), ("bad", "no")):
+        assert policy.sample(["tea", "blue"], condition=condition, temperature=0) == [[answer], [answer]]
