@@ -28,7 +28,7 @@ lint: install  ## format, lint, types, direction of imports, unused code
 	$(BIN)/vulture src --min-confidence 80
 
 docs: install  ## the site, in site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install  ## ours beside the strongest peers on the same work
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -32,6 +32,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from penchant.errors import SettingsError, nearest
 
 REQUIRED: Any = inspect.Parameter.empty
+_PLAIN = (str, int, float, bool, list, tuple, dict, Path)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def resolve(
             value = setting.section(**resolve(setting.section, {}, where=f"{where}{name}.", lines=lines))
         elif value is REQUIRED:
             raise SettingsError(f"Setting {at(name)} is missing ({setting.shown_type()}): {setting.help or 'give it'}")
-        elif name in values:
+        elif name in values and (value is None or isinstance(value, _PLAIN)):
+            # Anything else was made in Python by whoever composes a run, such as an encoder.
             value = _converted(setting, value, at(name))
         resolved[name] = value
     return resolved

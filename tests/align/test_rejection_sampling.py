@@ -18,6 +18,10 @@ def length_and_tea(prompts, responses):
     return np.array([[response.split().count("tea"), len(response.split())] for response in responses], dtype=float)
 
 
+def letters_and_words(prompts, responses):
+    return np.array([[len(response), len(response.split())] for response in responses], dtype=float)
+
+
 def test_the_winner_is_the_response_with_the_largest_weighted_score():
     rng = np.random.default_rng(0)
     scores, directions = rng.normal(size=(9, 3)), np.stack([unit(v) for v in rng.normal(size=(20, 3))])
@@ -154,13 +158,13 @@ def test_a_response_that_wins_in_every_direction_is_kept_once(tmp_path):
 def test_finished_rounds_are_not_done_again_and_end_with_the_same_weights(tmp_path):
     method = RejectionSampling(rounds=2, n_samples=4, n_directions=2, max_new_tokens=5, temperature=1.0)
     whole = TinyPolicy()
-    method.train(whole, length_and_tea, ["tea", "red"], settings=ONE, folder=tmp_path / "a")
+    method.train(whole, letters_and_words, ["tea", "red"], settings=ONE, folder=tmp_path / "a")
     killed = TinyPolicy()
     RejectionSampling(rounds=1, n_samples=4, n_directions=2, max_new_tokens=5, temperature=1.0).train(
-        killed, length_and_tea, ["tea", "red"], settings=ONE, folder=tmp_path / "b"
+        killed, letters_and_words, ["tea", "red"], settings=ONE, folder=tmp_path / "b"
     )
     again = TinyPolicy()
-    method.train(again, length_and_tea, ["tea", "red"], settings=ONE, folder=tmp_path / "b")
+    method.train(again, letters_and_words, ["tea", "red"], settings=ONE, folder=tmp_path / "b")
     assert (again.weights() == whole.weights()).all()
 
 

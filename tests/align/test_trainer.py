@@ -243,6 +243,18 @@ def test_an_aligner_that_takes_the_mean_itself_is_refused(tmp_path):
         run(tmp_path, aligner=Reduced())
 
 
+def test_the_policy_is_handed_back_as_it_came(tmp_path):
+    policy = TinyPolicy()
+    policy.model.eval()
+    run(tmp_path, policy, steps=1, precision="bf16")
+    assert not policy.model.training
+    assert policy.model.config.use_cache
+    ids = torch.tensor([[1, 5, 6]])
+    assert policy.model(input_ids=ids).logits.dtype == torch.float32
+    exact = policy.model.lm_head(policy.model.model(input_ids=ids).last_hidden_state)
+    torch.testing.assert_close(policy.model(input_ids=ids).logits, exact, rtol=0, atol=0)  # no autocast is left behind
+
+
 def test_the_recipe_and_tensorboard_lines_lie_beside_the_result(tmp_path):
     _, result = run(tmp_path, steps=2, loggers=("tensorboard",))
     recipe = json.loads((tmp_path / "run.json").read_text())

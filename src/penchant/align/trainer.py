@@ -131,7 +131,7 @@ def train(
             kept_reference(
                 policy.model, collator, path, cache, resumes=checkpoint is not None, bf16=settings.runs_bf16()
             )
-    interrupt, used_cache = Interrupt(), policy.model.config.use_cache
+    interrupt, used_cache, was_training = Interrupt(), policy.model.config.use_cache, policy.model.training
     loop = _Loop(aligner, policy.model, arguments, planned, collators, settings)
     if settings.fsdp is not None and not loop.is_fsdp_enabled:
         raise SettingsError(
@@ -145,7 +145,10 @@ def train(
         with interrupt, _silent():
             loop.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
-        policy.model.config.use_cache = used_cache  # the loop switches the key-value cache off
+        # The loop switches the key-value cache off, dropout on and, for bf16, wraps the forward pass.
+        policy.model.config.use_cache = used_cache
+        policy.model.train(was_training)
+        loop.accelerator.unwrap_model(loop.model_wrapped, keep_fp32_wrapper=False)
     interrupt.raise_if_any(folder, loop.state.global_step, len(planned))
     with _silent():
         _save(loop, policy, folder / "policy")

