@@ -1,7 +1,6 @@
 """Pages that follow from the code: one for each method, from its row, its docstring and its reproduction's result."""
 
 import ast
-import json
 import sys
 from pathlib import Path
 
@@ -10,14 +9,19 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from penchant.methods import METHODS, Method  # noqa: E402 - found through the line above
+from penchant.apps.tables import methods_table, people_table, result  # noqa: E402 - found through the line above
+from penchant.methods import METHODS, Method  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 
 
 def on_files(files, config):
     """Add the generated pages to the site."""
-    files.append(File.generated(config, "methods/index.md", content=index()))
+    files.append(
+        File.generated(
+            config, "methods/index.md", content="# Methods\n\n" + methods_table(RESULTS, link="{name}.md") + "\n"
+        )
+    )
     for row in METHODS:
         files.append(File.generated(config, f"methods/{row.name}.md", content=page(row)))
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -25,29 +29,10 @@ def on_files(files, config):
     return files
 
 
-def result(row: Method):
-    """What the reproduction of a method ended with, full before quick; None if it has not been run."""
-    for scale in ("full", "quick"):
-        path = RESULTS / (row.reproduction or "-").replace("_", "-") / f"{scale}.json"
-        if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))
-    return None
-
-
-def verdict(row: Method) -> str:
-    """Holds, does not hold, or not run, with the interval."""
-    found = result(row)
-    if found is None:
-        return "no claim to test" if row.reproduction is None else "not run"
-    word = "holds" if found["holds"] else "does not hold here"
-    return f"{word}: {found['difference']:+.3g} [{found['ci_low']:+.3g}, {found['ci_high']:+.3g}]"
-
-
-def index() -> str:
-    """The table of methods."""
-    rows = [f"| [{m.name}]({m.name}.md) | {m.room} | {m.title} | {m.source} | {verdict(m)} |" for m in METHODS]
-    head = "| method | room | what it is for | source | its claim here |\n|---|---|---|---|---|"
-    return "# Methods\n\n" + head + "\n" + "\n".join(rows) + "\n"
+def on_page_markdown(markdown, **_):
+    """Measured tables stand where a page names them."""
+    people = RESULTS / "one_for_all.json"
+    return markdown.replace("{{ people }}", people_table(people) if people.exists() else "(not measured yet)")
 
 
 def page(row: Method) -> str:
@@ -56,7 +41,7 @@ def page(row: Method) -> str:
     source = ROOT / "src" / Path(*module.split(".")).with_suffix(".py")
     about = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
     parts = [f"# {row.name}", f"{row.title[0].upper()}{row.title[1:]}. {row.source}; `{row.path.replace(':', '.')}`."]
-    found = result(row)
+    found = result(row, RESULTS)
     if found:
         slug, scale = found["slug"], found["scale"]
         parts += [

@@ -222,10 +222,8 @@ def test_llama_is_held_to_a_schema(llama: LlamaChat):
 
     # Without the grammar this model does not get near such a form.
     asked = [{"role": "user", "content": "How good is tea? How good is coffee? Use at most three words."}]
-    [answer] = llama.complete(asked, temperature=0, max_tokens=60, schema=Review.model_json_schema())
-    assert len(json.loads(answer)["verdicts"]) == 2
-    review = structured(llama, asked, Review, temperature=0.3, max_tokens=150)
-    assert all(1 <= verdict.score <= 5 for verdict in review.verdicts)
+    [answer] = llama.complete(asked, temperature=0, max_tokens=100, schema=Review.model_json_schema())
+    assert len(Review.model_validate_json(answer).verdicts) == 2
 
 
 def test_what_does_not_fit_the_context_is_refused_and_not_cut_off(llama: LlamaChat):
@@ -276,7 +274,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TransformersChat:
 def test_transformers_answers_as_its_policy_samples(tiny: TransformersChat):
     settings: dict[str, Any] = {"n": 3, "temperature": 1.0, "max_tokens": 8}
     first = tiny.complete(FRANCE, seed=5, **settings)
-    tiny.complete(PARIS, seed=1)
+    tiny.complete(PARIS, seed=1, max_tokens=4)
     assert tiny.complete(FRANCE, seed=5, **settings) == first
     assert tiny.complete(FRANCE, seed=6, **settings) != first
     assert len(set(first)) == 3

@@ -45,10 +45,10 @@ def demo(
     file: Path | None = None,
     *,
     report_file: Path = Path("report.html"),
-    people: int = 16,
+    people: int = 12,
     votes_each: int = 30,
     n: int = 8,
-    max_new_tokens: int = 48,
+    max_new_tokens: int = 40,
     model: str = "small-chat",
     seed: int = 0,
 ) -> Outcome:

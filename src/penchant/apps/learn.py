@@ -84,7 +84,7 @@ def learn(
     comparisons, dropped = data.comparisons()
     begin = time.perf_counter()
     measured = compare(build(method, encoder, settings), *by_time(comparisons))
-    model = adapted(build(method, encoder, settings), comparisons)
+    model = adapted(build(method, encoder, settings), comparisons, comparisons)
     model.save(out)
     about = {"class": f"{type(model).__module__}:{type(model).__qualname__}", "encoder": encoder}
     write_json(out / "learn.json", about)

@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from penchant.errors import DataError
 from penchant.evaluate.calibration import log_loss
-from penchant.evaluate.per_user import PerUserReport, per_user_report
+from penchant.evaluate.per_user import per_user_report
 from penchant.preference import PreferenceModel
 from penchant.records import Comparisons
 
@@ -47,29 +48,45 @@ def by_time(comparisons: Comparisons, *, share: float = 2 / 3, at_least: int = 3
     return comparisons.take(np.flatnonzero(~held_out)), comparisons.take(np.flatnonzero(held_out))
 
 
-def adapted(model: PreferenceModel, seen: Comparisons) -> PreferenceModel:
-    """The model, fitted on everybody's choices and adapted to each person."""
-    model.fit(seen)
-    for user in seen.users:
-        model.adapt(user, seen.of(user))
+def new_people(
+    comparisons: Comparisons, *, share: float = 0.3, seed: int = 0
+) -> tuple[Comparisons, Comparisons, Comparisons]:
+    """People set aside: everybody else's choices, their own earlier ones, and their later ones, held out.
+
+    Args:
+        comparisons: in the order they were made.
+        share: of the people to set aside.
+        seed: of who.
+    """
+    others, aside = comparisons.split(share, by="user", seed=seed)
+    return others, *by_time(aside)
+
+
+def adapted(model: PreferenceModel, shared: Comparisons, own: Comparisons) -> PreferenceModel:
+    """The model, fitted on `shared` and adapted to each person in `own`."""
+    model.fit(shared)
+    for user in own.users:
+        model.adapt(user, own.of(user))
     return model
 
 
-def compare(model: PreferenceModel, seen: Comparisons, held_out: Comparisons) -> dict[str, Any]:
-    """Fit on `seen`, adapt to each of its people, and measure both on `held_out`.
+def compare(
+    model: PreferenceModel, seen: Comparisons, held_out: Comparisons, *, shared: Comparisons | None = None
+) -> dict[str, Any]:
+    """Fit everybody's model, adapt it to each person, and measure both on `held_out`.
 
     Args:
         model: anything with `fit`, `adapt` and `probability`; fitted and adapted afterwards.
-        seen: what may be learnt from.
-        held_out: rows of people who are in `seen` too.
+        seen: what may be learnt of the people who are measured.
+        held_out: later rows of the same people.
+        shared: what everybody's model is fitted on, if not on `seen`, such as other people's choices.
 
     Returns:
         `accuracy` and `log_loss` (negated: higher is better), each a `PerUserReport`; counts of people and rows.
     """
-    anonymous = Comparisons(
-        held_out.table.set_column(held_out.table.schema.get_field_index("user"), "user", _nobody(held_out))
-    )
-    adapted(model, seen)
+    adapted(model, seen if shared is None else shared, seen)
+    place = held_out.table.schema.get_field_index("user")
+    anonymous = Comparisons(held_out.table.set_column(place, "user", pa.nulls(len(held_out), pa.string())))
     for_all, for_each = model.probability(anonymous), model.probability(held_out)
     users = held_out.table["user"].to_pylist()
     strength = held_out.numpy("strength").astype(float)
@@ -78,18 +95,10 @@ def compare(model: PreferenceModel, seen: Comparisons, held_out: Comparisons) ->
         agrees = np.where(strength >= 0.5, probability > 0.5, probability < 0.5).astype(float)
         return np.where((strength == 0.5) | (probability == 0.5), 0.5, agrees)
 
-    accuracy: PerUserReport = per_user_report(users, right(for_all), right(for_each))
-    surprise = per_user_report(users, -log_loss(for_all, strength), -log_loss(for_each, strength))
     return {
-        "accuracy": accuracy,
-        "log_loss": surprise,
+        "accuracy": per_user_report(users, right(for_all), right(for_each)),
+        "log_loss": per_user_report(users, -log_loss(for_all, strength), -log_loss(for_each, strength)),
         "n_people": len(held_out.users),
         "n_seen": len(seen),
         "n_held_out": len(held_out),
     }
-
-
-def _nobody(comparisons: Comparisons) -> Any:
-    import pyarrow as pa
-
-    return pa.nulls(len(comparisons), pa.string())

@@ -33,6 +33,11 @@ Judge = Callable[[str, Sequence[str], Sequence[str]], Array]
 WAYS = ("plain", "for all", "for each", "in words")
 
 
+def _bar(progress: bool) -> dict[str, Any]:
+    """A bar on terminals only, that goes away when it is full."""
+    return {"disable": None if progress else True, "leave": False}
+
+
 class Spoken:
     """A chat model as a policy that can be sampled under a condition in words.
 
@@ -64,7 +69,7 @@ class Spoken:
                 max_tokens=max_new_tokens,
                 seed=seed,
             )
-            for prompt in tqdm(prompts, desc=f"{n} answers to each prompt", disable=not self.progress)
+            for prompt in tqdm(prompts, desc=f"{n} answers to each prompt", **_bar(self.progress))
         ]
 
 
@@ -112,7 +117,7 @@ def answers(
     for_all = BestOfN(policy, model.reward, **shared).select(prompts, seed=seed)
     told = InContext(policy)
     found = []
-    for user in tqdm(sorted(wishes), desc="people", disable=not progress):
+    for user in tqdm(sorted(wishes), desc="people", **_bar(progress)):
         own = BestOfN(policy, partial(model.reward, user=user), **shared).select(prompts, seed=seed)
         words = told.sample(prompts, 1, wishes=wishes[user], temperature=0.9, max_new_tokens=max_new_tokens, seed=seed)
         for prompt, everybody, mine, [spoken] in zip(prompts, for_all, own, words, strict=True):

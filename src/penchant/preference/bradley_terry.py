@@ -38,7 +38,7 @@ from penchant.records import Comparisons
 
 Array = NDArray[np.float64]
 
-_STRENGTHS_OF_PRIOR = tuple(float(10.0**power) for power in np.arange(-1.0, 4.01, 0.5))
+_STRENGTHS_OF_PRIOR = tuple(float(10.0**power) for power in np.arange(-1.0, 4.01, 1.0))
 _SHARE_SET_ASIDE = 0.3
 _FEWEST_PAIRS = 30  # below this an inner split says less than a fixed prior
 
@@ -75,12 +75,17 @@ def user_posterior(
     dim = len(centre)
     if not len(difference):
         return UserPosterior(centre.copy(), np.full(dim, precision**-0.5), 0)
-    left, size, right = np.linalg.svd(difference, full_matrices=False)
-    seen = size > 1e-10 * max(size[0], 1e-300)
-    basis = right[seen]  # [rank, dim], orthonormal
-    fit = newton(left[:, seen] * size[seen], strength, l2=precision, margin=margin - difference @ centre)
+    coordinates, basis = _touched(difference)
+    fit = newton(coordinates, strength, l2=precision, margin=margin - difference @ centre)
     variance = (1 - (basis**2).sum(axis=0)) / precision + np.einsum("rd,rs,sd->d", basis, fit.covariance, basis)
     return UserPosterior(centre + fit.weights @ basis, np.sqrt(np.maximum(variance, 0.0)), len(difference))
+
+
+def _touched(difference: Array) -> tuple[Array, Array]:
+    """The pairs in an orthonormal basis of what they touch: coordinates [pairs, rank] and the basis [rank, dim]."""
+    left, size, right = np.linalg.svd(difference, full_matrices=False)
+    seen = size > 1e-10 * max(size[0], 1e-300)
+    return left[:, seen] * size[seen], right[seen]
 
 
 class BradleyTerry(PreferenceModel):
@@ -223,9 +228,12 @@ class BradleyTerry(PreferenceModel):
         surprise = np.zeros(len(_STRENGTHS_OF_PRIOR))
         for rows in rows_of.values():
             early, late = rows[~later[rows]], rows[later[rows]]
+            coordinates, basis = _touched(difference[early])
+            ahead = margin[early] - difference[early] @ shared
+            without, along = difference[late] @ shared - margin[late], difference[late] @ basis.T
             for place, precision in enumerate(_STRENGTHS_OF_PRIOR):
-                own = user_posterior(shared, difference[early], strength[early], margin[early], precision=precision)
-                surprise[place] += _surprise(difference[late] @ own.weights - margin[late], strength[late]).sum()
+                own = newton(coordinates, strength[early], l2=precision, margin=ahead).weights
+                surprise[place] += _surprise(without + along @ own, strength[late]).sum()
         return _STRENGTHS_OF_PRIOR[int(np.argmin(surprise))]
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -256,7 +264,7 @@ class BradleyTerry(PreferenceModel):
         self.users_ = {user: UserPosterior(weights, errors, n) for (user, n), weights, errors in columns}
 
 
-_MOST_PEOPLE = 300  # enough to measure how far people differ
+_MOST_PEOPLE = 100  # enough to measure how far people differ
 
 
 def _people(comparisons: Comparisons) -> NDArray[Any]:

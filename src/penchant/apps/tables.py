@@ -1,0 +1,73 @@
+"""Markdown tables of measured results, for the documentation; every number comes from a file that a command wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from penchant.apps.report import shown
+from penchant.methods import METHODS, Method
+from penchant.statistics import Interval
+
+
+def result(row: Method, results: Path) -> dict[str, Any] | None:
+    """What the reproduction of a method ended with, full before quick; None if it has not been run."""
+    for scale in ("full", "quick"):
+        path = results / (row.reproduction or "-").replace("_", "-") / f"{scale}.json"
+        if path.exists():
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return found
+    return None
+
+
+def verdict(row: Method, results: Path) -> str:
+    """Holds, does not hold, or not run, with the interval."""
+    found = result(row, results)
+    if found is None:
+        return "no claim to test" if row.reproduction is None else "not run"
+    word = "holds" if found["holds"] else "does not hold here"
+    return f"{word}: {found['difference']:+.3g} [{found['ci_low']:+.3g}, {found['ci_high']:+.3g}]"
+
+
+def methods_table(results: Path, *, link: str = "") -> str:
+    """The table of methods.
+
+    Args:
+        results: folder of the reproductions' results.
+        link: form of a link to a method's page, such as "{name}.md"; none without it.
+    """
+    head = "| method | room | what it is for | source | its claim here |\n|---|---|---|---|---|"
+    rows = []
+    for row in METHODS:
+        name = f"[{row.name}]({link.format(name=row.name)})" if link else f"`{row.name}`"
+        rows.append(f"| {name} | {row.room} | {row.title} | {row.source} | {verdict(row, results)} |")
+    return "\n".join([head, *rows])
+
+
+def people_table(path: Path) -> str:
+    """One model for all against one for each, as `benchmarks/one_for_all.py` measured it."""
+    head = (
+        "| set | people | choices | for all, % | for each, % | gain, points | gain in log loss, millinats | worse, % | "
+        "by chance, % |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    lines = []
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        if "why_not" in row:
+            lines.append(f"| {row['set']} | not measured: {row['why_not']} " + "| " * 7 + "|")
+            continue
+        gain, surprise = (
+            Interval(estimate=estimate, low=low, high=high, level=0.95, n=row["people"])
+            for estimate, low, high in (row["gain"], row["log_loss_gain"])
+        )
+        cells = [
+            row["set"],
+            str(row["people"]),
+            str(row["held_out"]),
+            f"{100 * row['one_for_all']:.1f}",
+            f"{100 * row['per_user']:.1f}",
+            shown(gain),
+            shown(surprise, scale=1000, digits=0),
+            f"{100 * row['share_worse']:.0f}",
+            f"{100 * row['by_chance']:.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([head, *lines])
