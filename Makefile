@@ -18,7 +18,7 @@ demo: install  ## people's feedback in; a model of each, a steered model and rep
 	$(BIN)/penchant demo
 
 test: install  ## the whole suite
-	$(BIN)/python -m pytest src tests docs README.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile src tests docs README.md
 
 lint: install  ## format, lint, types, direction of imports, unused code
 	$(BIN)/ruff format --check src tests benchmarks docs

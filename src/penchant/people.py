@@ -98,4 +98,6 @@ def population(
 
 
 def _unit(vectors: Array) -> Array:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    # A personal part may cancel the common one exactly, with one feature: such a person has no taste at all.
+    return np.asarray(np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0))

@@ -45,7 +45,7 @@ def demo(
     file: Path | None = None,
     *,
     report_file: Path = Path("report.html"),
-    people: int = 12,
+    people: int = 10,
     votes_each: int = 30,
     n: int = 8,
     max_new_tokens: int = 40,

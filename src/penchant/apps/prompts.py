@@ -1,6 +1,6 @@
-"""Everyday questions that the demonstration asks; the last eight are only ever used to measure."""
+"""Everyday questions that the demonstration asks; the last six are only ever used to measure."""
 
-ASKED_TO_MEASURE = 8
+ASKED_TO_MEASURE = 6
 
 PROMPTS = (
     "How do I keep basil alive on a windowsill?",
@@ -17,12 +17,6 @@ PROMPTS = (
     "How do I learn ten new words a day?",
     "Describe a walk in the forest in autumn.",
     "How do I save money on groceries?",
-    "What makes bread rise?",
-    "How do I calm a nervous dog?",
-    "Tell me about the moon.",
-    "How can I make a small room look larger?",
-    "What is the difference between a virus and a bacterium?",
-    "How do I plan a birthday party at home?",
     "Suggest a weekend without screens.",
     "How do I ask a neighbour to be quieter?",
     "What should I pack for a rainy hike?",

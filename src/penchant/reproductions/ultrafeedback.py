@@ -10,7 +10,7 @@ halves the rate at which another order changes the winner; A4 best of n by the r
 
 Part B (scale full, where the development data and the sentence encoder are there) learns from the human choices in
 fine_grained_qa, with and without margins by the number of choices won, and is tested on pandalm_human; it is reported
-and decides nothing. Severity and ridge were set on seeds 100 to 102, which are not reported.
+and decides nothing. The severity was set on seeds 100 to 102, which are not reported.
 
 Source:
     Cui et al. (2023), UltraFeedback: Boosting Language Models with High-quality Feedback.
