@@ -6,6 +6,13 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture
+def own_cache(monkeypatch, tmp_path) -> Path:
+    """A cache of the test's own: forgetting a person empties it."""
+    monkeypatch.setenv("PENCHANT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real feedback sets; tests that need it skip where it is absent."""

@@ -17,7 +17,7 @@ def run(*arguments, cwd=None):
 
 
 @pytest.fixture
-def called(capsys, monkeypatch, tmp_path):
+def called(capsys, monkeypatch, tmp_path, own_cache):
     """The command line in this process, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
 
