@@ -1,6 +1,7 @@
 """`penchant demo`: people's feedback in; a model of each person, a steered language model and an honest report out."""
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,13 @@ def demo(
     data = {"report": str(report_file)}
     for leg in legs:
         data |= leg.data
-    tables = [f"{section.title}\n{table.text()}" for section in sections for table in section.tables]
-    return Outcome(data, "\n\n".join([*tables, f"The report: {report_file}"]))
+    shown = [
+        "\n".join([section.title.upper(), *(textwrap.fill(text, 110) for text in section.paragraphs)])
+        + f"\n\n{table.text()}"
+        for section in sections
+        for table in section.tables
+    ]
+    return Outcome(data, "\n\n".join([*shown, f"The report: {report_file}"]))
 
 
 def _told(line: str) -> None:
