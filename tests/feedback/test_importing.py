@@ -15,6 +15,12 @@ from penchant.errors import DataError, UnknownNameError
 from penchant.feedback import reading
 from penchant.feedback.importing import Imported, read
 
+
+def zipped(data):
+    """Gzip without a time, so that a test has the same name in every process."""
+    return gzip.compress(data, mtime=0)
+
+
 PAIRS = [{"prompt": f"p{i}", "chosen": f"c{i}", "rejected": f"r{i}"} for i in range(5)]
 
 # Every set of the shared data that holds preferences, ratings, votes, edits, interactions or talk, the format that
@@ -145,19 +151,19 @@ def test_a_survey_in_words_is_imported_by_a_mapping_of_a_few_lines(shared_data: 
         ("x.jsonl", lines(PAIRS)),
         ("x.jsonl", "\n" + lines(PAIRS).replace("\n", "\r\n\r\n")),
         ("x.jsonl", b"\xef\xbb\xbf" + lines(PAIRS).encode()),
-        ("x.jsonl.gz", gzip.compress(lines(PAIRS).encode())),
-        ("x.jsonl.gz", gzip.compress(lines(PAIRS[:2]).encode()) + gzip.compress(lines(PAIRS[2:]).encode())),
+        ("x.jsonl.gz", zipped(lines(PAIRS).encode())),
+        ("x.jsonl.gz", zipped(lines(PAIRS[:2]).encode()) + zipped(lines(PAIRS[2:]).encode())),
         ("misnamed.csv", lines(PAIRS)),
         ("x.json", json.dumps(PAIRS)),
         ("x.json", json.dumps(PAIRS, indent=1)),
-        ("x.json.gz", gzip.compress(json.dumps(PAIRS).encode())),
+        ("x.json.gz", zipped(json.dumps(PAIRS).encode())),
         ("x.json", json.dumps({"version": 1, "data": PAIRS})),
         ("x.json", json.dumps({"train": PAIRS[:2], "test": PAIRS[2:]}, indent=1)),
         ("x.json", json.dumps({key: [row[key] for row in PAIRS] for key in PAIRS[0]})),
         ("x.json", json.dumps({str(i): row for i, row in enumerate(PAIRS)})),
         ("x.csv", "prompt,chosen,rejected\n" + "".join(",".join(row.values()) + "\n" for row in PAIRS)),
         ("x.tsv", "prompt\tchosen\trejected\r\n" + "".join("\t".join(row.values()) + "\r\n" for row in PAIRS)),
-        ("x.csv.gz", gzip.compress(b"prompt;chosen;rejected\n" + b'"p";c;"r"\n' * 5, mtime=0)),
+        ("x.csv.gz", zipped(b"prompt;chosen;rejected\n" + b'"p";c;"r"\n' * 5)),
     ],
 )
 def test_the_same_rows_are_read_from_every_form_of_text(tmp_path: Path, name: str, content: str | bytes) -> None:
@@ -269,7 +275,7 @@ def test_ragged_rows_open_quotes_and_broken_letters_cost_one_row_each(tmp_path: 
 def test_a_truncated_gzip_keeps_what_came_before(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [{**row, "prompt": rng.bytes(200).hex()} for row in PAIRS * 40]
-    whole = gzip.compress(lines(rows).encode())
+    whole = zipped(lines(rows).encode())
     imported = read(written(tmp_path, "x.jsonl.gz", whole[: len(whole) // 2]))
     assert 50 < imported.kept < 150
     assert imported.dropped == {reading.CUT: 1}
@@ -300,7 +306,7 @@ def test_parts_of_kept_rows_without_record_are_counted_apart(tmp_path: Path) -> 
     assert len(imported.records["rating"]) == 4
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n", gzip.compress(b"", mtime=0), b"[]", b"prompt,chosen,rejected\n"])
+@pytest.mark.parametrize("content", [b"", b"\n \n", zipped(b""), b"[]", b"prompt,chosen,rejected\n"])
 def test_a_file_without_rows_has_no_rows_and_says_so(tmp_path: Path, content: bytes) -> None:
     imported = read(written(tmp_path, "x.data", content))
     assert (imported.rows, imported.kept, imported.dropped, imported.records) == (0, 0, {}, {})
