@@ -88,6 +88,7 @@ def main() -> None:
         except DataError as error:
             rows.append({"set": name, "why_not": str(error)})
         print(rows[-1], file=sys.stderr)
+        write_json(ROOT / "docs" / "results" / "one_for_all.json", rows)
     write_json(ROOT / "docs" / "results" / "one_for_all.json", rows)
 
 

@@ -38,7 +38,8 @@ def explained(name):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_on_a_page_exists_and_its_options_too(page):
-    for line in re.findall(r"^penchant .*$", page.read_text(encoding="utf-8"), re.MULTILINE):
+    blocks = re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for line in re.findall(r"^penchant .*$", "\n".join(blocks), re.MULTILINE):
         words = shlex.split(line, comments=True)
         assert words[1] in COMMANDS, line
         options = [word.split("=")[0] for word in words if word.startswith("--") and ".settings" not in word]

@@ -38,6 +38,23 @@ def content_key(*parts: str) -> str:
     return digest.hexdigest()
 
 
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Put a SQLite database into WAL mode: readers and a writer do not wait for each other.
+
+    Raises:
+        sqlite3.OperationalError: another process holds the file for more than a second.
+    """
+    # Two processes that open a new file at once both want to change its mode; SQLite does not wait for that.
+    for attempt in range(50):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            return
+        except sqlite3.OperationalError:
+            if attempt == 49:
+                raise
+            time.sleep(0.02)
+
+
 class RowCache:
     """Bytes by namespace and key.
 
@@ -102,7 +119,7 @@ class RowCache:
             connection = getattr(self._local, "connection", None)
             if connection is None:
                 connection = sqlite3.connect(self.path, timeout=60)
-                self._wal(connection)
+                write_ahead(connection)
                 connection.execute("PRAGMA synchronous = NORMAL")
                 self._local.connection = connection
             with connection:
@@ -112,15 +129,3 @@ class RowCache:
                 f"The cache {self.path.name} cannot be used ({error}). It holds nothing that cannot be computed again: "
                 "delete it, free some disk, or set PENCHANT_CACHE to another folder."
             ) from error
-
-    @staticmethod
-    def _wal(connection: sqlite3.Connection) -> None:
-        # Two processes that open a new file at once both want to change its mode; SQLite does not wait for that.
-        for attempt in range(50):
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError:
-                if attempt == 49:
-                    raise
-                time.sleep(0.02)

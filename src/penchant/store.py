@@ -12,26 +12,35 @@ a file again adds nothing, and two equal anonymous votes stay two. A write is ac
 
 import hashlib
 import json
+import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 
 import penchant
-from penchant.cache import RowCache, content_key
+from penchant.cache import RowCache, content_key, write_ahead
 from penchant.errors import DataError, MissingExtraError, UnknownNameError, nearest
 from penchant.exchange import write_json, write_jsonl
 from penchant.records import KINDS, Records, canonical_json
 
+_NOT_OVERWRITTEN = (
+    "The person is deleted from the store {}, but another process or a full disk keeps the database from overwriting "
+    "the old bytes, which stay readable in its files. End the other process, and run VACUUM on it."
+)
 _CHUNK = 5_000  # rows held as Python objects at once
 _NUL = "\x00"
+_WRITERS = 7_366_243_624  # our advisory lock on PostgreSQL: the letters of "penchant" on a telephone
+_identity = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ _imports = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("time", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("sources", sa.Text, nullable=False),
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("new", sa.Integer, nullable=False),
     sa.Column("hash", sa.Text, nullable=False),
@@ -110,11 +120,11 @@ _tables = {
     kind: sa.Table(
         f"{kind}s",
         _metadata,
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("place", sa.BigInteger, nullable=False),
+        # In SQLite an integer primary key is the row's own number: no second index to keep.
+        sa.Column("place", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+        sa.Column("id", sa.Text, nullable=False, unique=True),
         *(sa.Column(name.name, _sql_type(name.type)) for name in cls.schema),
         sa.Index(f"ix_{kind}_user", "user"),
-        sa.Index(f"ix_{kind}_place", "place"),
     )
     for kind, cls in KINDS.items()
 }
@@ -124,7 +134,7 @@ class Store:
     """A database of records.
 
     Args:
-        url: sqlite:///FILE, sqlite:// (in memory), or postgresql+psycopg://USER@HOST/DATABASE.
+        url: sqlite:///FILE, sqlite:// (in memory), or postgresql://USER@HOST/DATABASE.
 
     Raises:
         DataError: the database cannot be opened or is none of ours.
@@ -132,27 +142,42 @@ class Store:
     """
 
     def __init__(self, url: str = "sqlite:///penchant.db"):
-        self.url = url
         try:
             made = sa.make_url(url)
+            self.url = made.render_as_string(hide_password=True)
             if made.get_backend_name() not in ("sqlite", "postgresql"):
-                raise DataError(f"{url!r}: records live in sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE.")
+                raise DataError(f"{self.url!r}: records live in sqlite:///FILE or postgresql://USER@HOST/DATABASE.")
             if made.drivername == "postgresql":
                 made = made.set(drivername="postgresql+psycopg")
-            options: dict[str, Any] = {"connect_args": {"timeout": 60}} if made.get_backend_name() == "sqlite" else {}
             # No idle connections: nothing to leak, and a process that forks shares none.
-            options["poolclass"] = (
-                sa.StaticPool if made.get_backend_name() == "sqlite" and not made.database else sa.NullPool
-            )
+            in_memory = made.get_backend_name() == "sqlite" and made.database in (None, "", ":memory:")
+            options: dict[str, Any] = {"poolclass": sa.StaticPool if in_memory else sa.NullPool}
+            if made.get_backend_name() == "sqlite" and "timeout" not in made.query:
+                options["connect_args"] = {"timeout": 60}  # seconds to wait for another writer
             self._engine = sa.create_engine(made, **options)
         except sa.exc.ArgumentError as error:
-            raise DataError(f"{url!r} is not the URL of a database; for example sqlite:///penchant.db.") from error
+            raise DataError("This is not the URL of a database; one is, for example, sqlite:///penchant.db.") from error
         except ModuleNotFoundError as error:
             raise MissingExtraError("PostgreSQL needs its driver: pip install 'penchant[postgresql]'.") from error
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _durable)
-        with self._begin() as connection:
-            _metadata.create_all(connection)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        with self._transaction() as connection:
+            there = set(sa.inspect(connection).get_table_names())
+        if not there.issuperset(_metadata.tables):
+            with self._transaction(writes=True) as connection:
+                _metadata.create_all(connection)
+        with self._transaction() as connection:
+            found = sa.inspect(connection).get_multi_columns(filter_names=list(_metadata.tables))
+        for (_, name), columns in found.items():
+            missing = sorted(set(_metadata.tables[str(name)].columns.keys()) - {column["name"] for column in columns})
+            if missing:
+                raise DataError(
+                    f"{self.url}: its table `{name}` lacks the columns {missing}, so that another program or version "
+                    "of penchant made it. Name another database with --store, and import the files again."
+                )
 
     def add(self, records: Records, *, source: str | None = None) -> Added:
         """Add records; those that are there already are left as they are. All are kept, or none.
@@ -166,41 +191,38 @@ class Store:
         """
         kind = records.kind
         table = _tables[kind]
-        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
-        statement = insert(table).on_conflict_do_nothing(index_elements=["id"])
-        occurrences: Counter[str] = Counter()
-        whole = hashlib.blake2b(digest_size=20)
+        keys = _Keys(kind)
+        sources: set[str] = set()
         new = 0
-        with self._begin() as connection:
+        with self._transaction(writes=True) as connection:
             place = connection.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.place), 0))).scalar_one()
             for batch in records.table.to_batches(max_chunksize=_CHUNK):
-                rows = _flat(batch, source)
-                for row in rows:
-                    content = content_key(kind, canonical_json(list(row.values())))
-                    occurrences[content] += 1
-                    row["id"] = content_key(content, str(occurrences[content]))
-                    place += 1
-                    row["place"] = place
-                    whole.update(row["id"].encode())
-                if rows:
-                    there = sa.select(sa.func.count()).where(table.c.id.in_([row["id"] for row in rows]))
-                    new += len(rows) - connection.execute(there).scalar_one()
-                    connection.execute(statement, rows)
+                columns = _columns(batch, source)
+                sources.update(name for name in columns["source"] if name is not None)
+                rows = list(zip(*columns.values(), strict=True))
+                placed = [(place + i, keys.key(row), *row) for i, row in enumerate(rows, 1)]
+                place += len(placed)
+                # Tuples straight to the driver: naming each value of each row would cost more than writing it.
+                new += connection.exec_driver_sql(self._insertion(table, "id"), placed).rowcount
             if len(records):
                 entry = {
                     "time": _now(),
                     "kind": kind,
+                    "sources": canonical_json(sorted(sources)),
                     "rows": len(records),
                     "new": new,
-                    "hash": whole.hexdigest(),
+                    "hash": keys.whole.hexdigest(),
                     "version": penchant.__version__,
                 }
                 connection.execute(sa.insert(_imports), [entry])
         return Added(new, len(records) - new)
 
-    @staticmethod
-    def _count(connection: sa.Connection, table: sa.Table) -> int:
-        return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+    def _insertion(self, table: sa.Table, *unique: str) -> str:
+        quote = self._engine.dialect.identifier_preparer.quote
+        names = ", ".join(quote(column.name) for column in table.columns)
+        marks = ", ".join(["?" if self._engine.dialect.name == "sqlite" else "%s"] * len(table.columns))
+        known = ", ".join(map(quote, unique))
+        return f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks}) ON CONFLICT ({known}) DO NOTHING"
 
     def records(
         self, kind: str, *, users: Sequence[str] | None = None, sources: Sequence[str] | None = None
@@ -218,13 +240,13 @@ class Store:
         if kind not in KINDS:
             raise UnknownNameError(f"No kind of record is called {kind!r}: {nearest(kind, KINDS)}")
         table, cls = _tables[kind], KINDS[kind]
-        query = sa.select(*(table.c[name] for name in cls.schema.names)).order_by(table.c.place, table.c.id)
+        query = sa.select(*(table.c[name] for name in cls.schema.names)).order_by(table.c.place)
         if users is not None:
-            query = query.where(table.c.user.in_([_safe(user) for user in users]))
+            query = query.where(self._among(table.c.user, users))
         if sources is not None:
-            query = query.where(table.c.source.in_([_safe(source) for source in sources]))
+            query = query.where(self._among(table.c.source, sources))
         parts = []
-        with self._begin() as connection:
+        with self._transaction() as connection:
             result = connection.execution_options(yield_per=_CHUNK).execute(query)
             for rows in result.partitions(_CHUNK):
                 columns = zip(*rows, strict=True)
@@ -232,32 +254,50 @@ class Store:
                 parts.append(pa.table(arrays, names=cls.schema.names))
         return cls(pa.concat_tables(parts) if parts else cls.schema.empty_table())
 
+    def _among(self, column: sa.Column[Any], texts: Sequence[str]) -> sa.ColumnElement[bool]:
+        # One parameter whatever their number: both databases refuse a query with more than some 32,000.
+        stored = [_safe(text) for text in texts]
+        if self._engine.dialect.name == "sqlite":
+            return column.in_(sa.select(sa.func.json_each(canonical_json(stored)).table_valued("value").c.value))
+        return column == sa.any_(sa.literal(stored, postgresql.ARRAY(sa.Text)))
+
     def kinds(self) -> dict[str, int]:
         """Kinds of which there are records, and how many."""
-        with self._begin() as connection:
-            counts = {kind: self._count(connection, table) for kind, table in _tables.items()}
+        with self._transaction() as connection:
+            count = sa.select(sa.func.count())
+            counts = {kind: connection.scalar(count.select_from(table)) or 0 for kind, table in _tables.items()}
         return {kind: count for kind, count in counts.items() if count}
 
     def users(self) -> list[str]:
         """Everybody who left a record, sorted."""
         queries = [sa.select(table.c.user).where(table.c.user.is_not(None)) for table in _tables.values()]
-        with self._begin() as connection:
+        with self._transaction() as connection:
             found = connection.execute(sa.union(*queries)).scalars().all()
         return sorted(_plain(user) for user in found)
 
     def imports(self) -> list[dict[str, Any]]:
-        """What was added when, oldest first: time, kind, rows, new rows, hash of their ids, version of penchant."""
-        with self._begin() as connection:
-            return [dict(row) for row in connection.execute(sa.select(_imports).order_by(_imports.c.id)).mappings()]
+        """What was added when, oldest first: time, kind, sources, rows, new rows, hash of their ids, our version."""
+        with self._transaction() as connection:
+            lines = [dict(row) for row in connection.execute(sa.select(_imports).order_by(_imports.c.id)).mappings()]
+        return [line | {"sources": [_plain(name) for name in json.loads(line["sources"])]} for line in lines]
 
     def derived(self, path: Path | str, *, users: Sequence[str], note: str = "") -> None:
-        """Say that a file or folder was learnt from these people; it goes when one of them is forgotten."""
-        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
-        where = str(Path(path).absolute())
-        rows = [{"path": where, "user": _safe(user), "note": note, "time": _now()} for user in users]
-        with self._begin() as connection:
-            if rows:
-                connection.execute(insert(_derived).on_conflict_do_nothing(), rows)
+        """Say that a file or folder was learnt from these people; it goes when one of them is forgotten.
+
+        Raises:
+            DataError: the folder holds the working folder, the home folder or the store: too much to delete.
+        """
+        where = Path(path).resolve()
+        kept = (Path.cwd(), Path.home(), Path(self._engine.url.database or "").resolve())
+        if any(place.is_relative_to(where) for place in kept):
+            raise DataError(
+                f"{where} goes as a whole when a person is forgotten, but it holds the working folder, your home or "
+                "the store; write what is learnt to a folder of its own."
+            )
+        rows = [(_safe(str(where)), _safe(user), _safe(note), _now()) for user in users]
+        if rows:
+            with self._transaction(writes=True) as connection:
+                connection.exec_driver_sql(self._insertion(_derived, "path", "user"), rows)
 
     def export(self, user: str, folder: Path) -> dict[str, int]:
         """Write everything a person left behind, one JSON Lines file a kind, and a list of what was learnt from it.
@@ -275,9 +315,7 @@ class Store:
             if len(own):
                 write_jsonl(own, folder / f"{kind}.jsonl")
                 written[kind] = len(own)
-        with self._begin() as connection:
-            query = sa.select(_derived.c.path, _derived.c.note).where(_derived.c.user == _safe(user))
-            learnt = [dict(row) for row in connection.execute(query).mappings()]
+        learnt = self._learnt(user)
         manifest = {"user": user, "written": written, "learnt_from_it": learnt, "penchant": penchant.__version__}
         write_json(folder / "manifest.json", manifest)
         return written
@@ -285,7 +323,8 @@ class Store:
     def forget(self, user: str, *, cache: RowCache | None = None) -> Forgotten:
         """Delete a person's records, everything learnt from them, and whatever is cached.
 
-        Files go first: if one cannot be deleted, the records are still there and the call can be made again.
+        Files and the cache go first: if they cannot, the records are still there and the call can be made again.
+        Backups, and PostgreSQL's own log, are out of our reach.
 
         Args:
             user: who.
@@ -293,76 +332,88 @@ class Store:
 
         Raises:
             UnknownNameError: nobody of that name left anything.
-            DataError: something that was learnt from the person cannot be deleted.
+            DataError: something that was learnt from the person cannot be deleted; or all is deleted, but another
+                process keeps the database from overwriting it.
         """
         self._require(user)
-        with self._begin() as connection:
-            query = sa.select(_derived.c.path).where(_derived.c.user == _safe(user))
-            artefacts = sorted(connection.execute(query).scalars().all())
+        artefacts = sorted(learnt["path"] for learnt in self._learnt(user))
         gone = [path for path in artefacts if _delete(Path(path))]
+        cached = (cache or RowCache()).clear()
         counts = {}
-        with self._begin() as connection:
+        with self._transaction(writes=True) as connection:
+            theirs = self._sources(connection, _safe(user))
             for kind, table in _tables.items():
                 deleted = connection.execute(sa.delete(table).where(table.c.user == _safe(user))).rowcount
                 if deleted:
                     counts[kind] = deleted
-            connection.execute(sa.delete(_derived).where(_derived.c.path.in_(artefacts)))
+            self._unname(connection, theirs - self._sources(connection))
+            connection.execute(sa.delete(_derived).where(self._among(_derived.c.path, artefacts)))
             entry = {"time": _now(), "user_hash": content_key(user), "rows": sum(counts.values())}
             connection.execute(sa.insert(_forgotten), [entry])
-        if self._engine.dialect.name == "sqlite":
+        self._overwrite()
+        return Forgotten(counts, tuple(gone), cached)
+
+    @staticmethod
+    def _sources(connection: sa.Connection, user: str | None = None) -> set[str]:
+        whose = [sa.true() if user is None else table.c.user == user for table in _tables.values()]
+        queries = [sa.select(table.c.source).where(w) for table, w in zip(_tables.values(), whose, strict=True)]
+        return set(connection.execute(sa.union(*queries)).scalars()) - {None}
+
+    @staticmethod
+    def _unname(connection: sa.Connection, sources: set[str]) -> None:
+        """Take sources that held nobody else out of the provenance: a file may be named after its person."""
+        for line in connection.execute(sa.select(_imports.c.id, _imports.c.sources)).all() if sources else []:
+            kept = [name for name in json.loads(line.sources) if name not in sources]
+            change = sa.update(_imports).where(_imports.c.id == line.id).values(sources=canonical_json(kept))
+            connection.execute(change)
+
+    def _overwrite(self) -> None:
+        """Make the database give up the bytes of deleted rows; until then a file's free pages still hold them."""
+        sqlite_ = self._engine.dialect.name == "sqlite"
+        try:
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("VACUUM")  # deleted rows would stay readable in the file's free pages
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        return Forgotten(counts, tuple(gone), (cache or RowCache()).clear())
+                connection.exec_driver_sql("VACUUM" if sqlite_ else f"VACUUM {', '.join(_metadata.tables)}")
+                busy = sqlite_ and connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar()
+        except sa.exc.DBAPIError as error:
+            raise DataError(f"{_NOT_OVERWRITTEN.format(self.url)} ({error.orig})") from error
+        if busy:
+            raise DataError(_NOT_OVERWRITTEN.format(self.url))
+
+    def _learnt(self, user: str) -> list[dict[str, str]]:
+        query = sa.select(_derived.c.path, _derived.c.note).where(_derived.c.user == _safe(user))
+        with self._transaction() as connection:
+            return [{"path": _plain(path), "note": _plain(note)} for path, note in connection.execute(query)]
 
     def _require(self, user: str) -> None:
         users = self.users()
-        if user not in users:
+        if user not in users and not self._learnt(user):
             raise UnknownNameError(f"Nobody called {user!r} left anything in {self.url}: {nearest(user, users)}")
 
-    def _begin(self) -> Any:
-        return _Clear(self._engine)
-
-
-class _Clear:
-    """A transaction whose errors are said in words."""
-
-    def __init__(self, engine: sa.Engine):
-        self._context = engine.begin()
-        self._url = engine.url.render_as_string(hide_password=True)
-
-    def __enter__(self) -> sa.Connection:
+    @contextmanager
+    def _transaction(self, *, writes: bool = False) -> Iterator[sa.Connection]:
+        """All of it or nothing; one writer at a time, so that places are never given twice."""
         try:
-            return self._context.__enter__()
+            with self._engine.begin() as connection:
+                if writes and self._engine.dialect.name == "sqlite":
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                elif writes:
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
+                yield connection
         except sa.exc.DBAPIError as error:
-            raise DataError(self._said(error)) from error
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        try:
-            self._context.__exit__(kind, error, trace)
-        except sa.exc.DBAPIError as failed:
-            raise DataError(self._said(failed)) from failed
-        if isinstance(error, sa.exc.DBAPIError):
-            raise DataError(self._said(error)) from error
-
-    def _said(self, error: sa.exc.DBAPIError) -> str:
-        return (
-            f"The store {self._url} cannot be used: {error.orig}. Nothing of this step was kept. Is the path writable, "
-            "the disk full, the file a penchant store, the server running, or another process writing for minutes?"
-        )
+            raise DataError(
+                f"The store {self.url} cannot be used: {error.orig}. Nothing of this step was kept. Is the path "
+                "writable, the disk full, the file a penchant store, the server up, or another process writing?"
+            ) from error
 
 
 def _durable(connection: Any, _: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA busy_timeout = 60000")
-    cursor.close()
+    write_ahead(connection)
+    connection.execute("PRAGMA synchronous = FULL").close()
 
 
 def _delete(path: Path) -> bool:
     try:
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
@@ -386,36 +437,57 @@ def _safe(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    if "\\" not in text:
-        return text
-    out, escaped = [], False
-    for character in text:
-        if escaped:
-            out.append(_NUL if character == "0" else character)
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        else:
-            out.append(character)
-    return "".join(out)
+    return re.sub(r"\\(.)", lambda found: _NUL if found[1] == "0" else found[1], text) if "\\" in text else text
 
 
-def _flat(batch: pa.RecordBatch, source: str | None) -> list[dict[str, Any]]:
+class _Keys:
+    """The identities of rows of one kind, in order; equal rows are numbered."""
+
+    def __init__(self, kind: str):
+        self._kind = kind
+        self._start = hashlib.blake2b(f"{kind}\0".encode(), digest_size=20)
+        self._seen: Counter[bytes] = Counter()
+        self.whole = hashlib.blake2b(digest_size=20)
+
+    def key(self, row: tuple[Any, ...]) -> str:
+        """Hash of the kind, the content and how many equal rows came before."""
+        try:
+            content = _identity(row).encode()
+        except ValueError as error:
+            raise DataError(
+                f"{self._kind}: a number is not finite ({error}), which a database cannot give back; leave it empty."
+            ) from error
+        digest = self._start.copy()
+        digest.update(content)
+        equal = digest.digest()
+        self._seen[equal] += 1
+        digest.update(b"\0%d" % self._seen[equal])  # JSON holds no NUL: where the content ends is certain
+        self.whole.update(digest.digest())
+        return digest.hexdigest()
+
+
+def _columns(batch: pa.RecordBatch, source: str | None) -> dict[str, list[Any]]:
+    """Columns as both databases hold them."""
     columns: dict[str, list[Any]] = {}
     for field_ in batch.schema:
         column = batch.column(field_.name)
-        if pa.types.is_timestamp(field_.type):
+        values: list[Any]
+        if column.null_count == len(column):
+            values = [None] * len(column)
+        elif pa.types.is_timestamp(field_.type):
             values = column.cast(pa.int64()).to_pylist()
         elif pa.types.is_list(field_.type):
             values = [None if value is None else canonical_json(value) for value in column.to_pylist()]
+        elif pa.types.is_string(field_.type):
+            values = column.to_numpy(zero_copy_only=False).tolist()
         else:
             values = column.to_pylist()
-        if pa.types.is_string(field_.type):
+        if pa.types.is_string(field_.type) and pc.any(pc.match_substring_regex(column, r"[\\\x00]")).as_py():
             values = [None if value is None else _safe(value) for value in values]
         columns[field_.name] = values
     if source is not None:
         columns["source"] = [value if value is not None else _safe(source) for value in columns["source"]]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return columns
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:

@@ -145,7 +145,7 @@ def _gains(accuracy: PerUserReport, what: str) -> tuple[str, str]:
     )
     return (
         svg,
-        f"Each person's gain, choices {what}: right of the line they are predicted better by a model of their own.",
+        f"Each person's gain, choices {what}: a model of their own predicts green better, red worse, grey alike.",
     )
 
 

@@ -126,14 +126,13 @@ def dots(
 
 
 def histogram(values: Any, *, axis: str, ylabel: str) -> str:
-    """How many values fall where; those below zero in another colour; as SVG."""
+    """How many values in [-1, 1] fall where, as SVG: below zero in red, about zero in grey, above in green."""
     import numpy as np
 
     figure, axes = _axes(2.4)
-    _, edges, bars = axes.hist(values, bins=np.linspace(-1, 1, 21), color="#1f6f5c", rwidth=0.92)
-    for left, bar in zip(edges[:-1], bars, strict=True):
-        if left < -1e-9:
-            bar.set_color("#b4452c")
+    _, edges, bars = axes.hist(values, bins=np.linspace(-1.05, 1.05, 22), rwidth=0.92)
+    for centre, bar in zip((edges[1:] + edges[:-1]) / 2, bars, strict=True):
+        bar.set_color("#b4452c" if centre < -0.05 else "#1f6f5c" if centre > 0.05 else "#7a8696")
     axes.axvline(0, color="#1c2330", lw=0.8)
     axes.set_xlabel(axis)
     axes.set_ylabel(ylabel)

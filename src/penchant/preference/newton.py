@@ -64,7 +64,11 @@ def _precision(l2: ArrayLike, dim: int) -> Array:
     value = np.asarray(l2, dtype=np.float64)
     if value.shape not in ((), (dim,), (dim, dim)):
         raise SettingsError(f"The precision has shape {value.shape}; give a number, [{dim}] or [{dim}, {dim}].")
-    matrix = value if value.ndim == 2 else np.diag(np.broadcast_to(value, (dim,)))
+    if value.ndim < 2:  # no need of eigenvalues, which would cost more than the fit
+        if not (np.isfinite(value).all() and (value >= 0).all()):
+            raise SettingsError("The precision must be finite and must not be negative.")
+        return np.diag(np.broadcast_to(value, (dim,)))
+    matrix = value
     if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T):
         raise SettingsError("The precision must be finite and, as a matrix, symmetric.")
     if dim and np.linalg.eigvalsh(matrix).min() < -1e-12 * max(1.0, np.abs(matrix).max()):
@@ -233,7 +237,7 @@ def newton(
     d, s, m, w = _rows(difference, strength, margin, row_weight)
     dim = d.shape[1]
     start = _centre(centre, dim)
-    arguments: dict[str, Any] = {"l2": _precision(l2, dim), "centre": start, "margin": m, "row_weight": w}
+    arguments: dict[str, Any] = {"l2": l2, "centre": start, "margin": m, "row_weight": w}
     labels = np.arange(len(d)) if clusters is None else np.asarray(clusters)
     if labels.shape != (len(d),):
         raise DataError(f"clusters has shape {labels.shape}, but difference has {len(d)} rows; give one label a row.")
