@@ -300,7 +300,7 @@ def test_a_number_that_no_database_gives_back_is_refused_and_nothing_is_kept(sto
 def test_messages_are_written_as_lists_and_read_back_as_they_were(tmp_path):
     prompt = canonical_json([{"role": "user", "content": "hi"}])
     answer = canonical_json([{"role": "assistant", "content": "", "tool_calls": [{"id": 1}]}])
-    records = Comparisons.from_rows([{"prompt": prompt, "chosen": answer, "rejected": "[ 1]", "form": "messages"}])
+    records = Comparisons.from_rows([{"prompt": prompt, "chosen": answer, "rejected": "[NaN]", "form": "messages"}])
     write_jsonl(records, tmp_path / "m.jsonl")
     assert '"prompt": [{"content": "hi", "role": "user"}]' in (tmp_path / "m.jsonl").read_text()
     assert read_jsonl(tmp_path / "m.jsonl").table.equals(records.table)

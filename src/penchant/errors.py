@@ -39,9 +39,10 @@ class MissingExtraError(PenchantError, ImportError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names up to three close names, or all of a few."""
+    """A hint that names up to three close names, or the first few of all."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(other) for other in close) + "?"
-    return "known are " + ", ".join(known) if known else "none are known"
+    few = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"known are {few}" if known else "none are known"

@@ -91,9 +91,9 @@ def _decoded(text: str) -> Any:
     """The messages behind a canonical payload; a payload that is not canonical stays text, and so reads back."""
     try:
         value = json.loads(text)
-    except ValueError:
+        return value if isinstance(value, list) and canonical_json(value) == text else text
+    except (ValueError, RecursionError):  # no JSON, or JSON that has no canonical form, such as NaN
         return text
-    return value if isinstance(value, list) and canonical_json(value) == text else text
 
 
 def read_jsonl(path: Path) -> Records:

@@ -357,7 +357,7 @@ class Ratings(Records):
         [("prompt", pa.string()), ("response", pa.string()), ("score", pa.float64())],
         [("low", pa.float64()), ("high", pa.float64()), ("aspect", pa.string()), ("rationale", pa.string()), _FORM],
     )
-    rules = (finite("score"), _form())
+    rules = (finite("score"), finite("low"), finite("high"), _form())
 
 
 class Reactions(Records):

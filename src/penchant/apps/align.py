@@ -54,7 +54,7 @@ def align(
         out: folder of checkpoints, logs and the trained policy.
         resume: go on from the last checkpoint in `out`.
     """
-    comparisons, dropped = data.comparisons()
+    comparisons, dropped, _ = data.comparisons()
     known = {row.name for row in METHODS}
     target = named(method) if "." in method and method not in known else row_of(method).resolve()
     aligner = target(**resolve(target, settings, where="settings."))

@@ -31,8 +31,8 @@ class Data:
     limit: int | None = None
     seed: int = 0
 
-    def comparisons(self) -> tuple[Comparisons, dict[str, int]]:
-        """All comparisons, and how many rows or pairs were dropped for each reason.
+    def comparisons(self) -> tuple[Comparisons, dict[str, int], set[str]]:
+        """All comparisons, how many rows or pairs were dropped for each reason, and the kinds of record they came from.
 
         Raises:
             DataError: there are none; says where was looked.
@@ -47,25 +47,27 @@ class Data:
             home = Store(self.store)
             sources = [self.source] if self.source else None
             tables, where = [home.records(kind, sources=sources) for kind in home.kinds()], self.store
-        parts = []
+        parts, kinds = [], set[str]()
         for table in tables:
             if isinstance(table, Comparisons):
                 parts.append(table)
+                kinds.add(table.kind)
             elif table.kind in ("rating", "ranking", "reaction", "interaction"):
                 pairs, lost = paired(table, max_pairs_per_user=self.max_pairs_per_user, seed=self.seed)
                 parts.append(pairs)
+                kinds.add(table.kind)
                 for reason, count in lost.items():
                     dropped[reason] = dropped.get(reason, 0) + count
         found = Comparisons.concat(parts)
         if self.limit is not None:
             found = found.take(range(min(self.limit, len(found))))
         if not len(found):
-            kinds = ", ".join(sorted({table.kind for table in tables})) or "no records"
+            held = ", ".join(sorted({table.kind for table in tables})) or "no records"
             raise DataError(
-                f"{where} gives no comparisons (it holds: {kinds}). Import feedback with `penchant import FILE`, or "
+                f"{where} gives no comparisons (it holds: {held}). Import feedback with `penchant import FILE`, or "
                 "name a file of votes, ratings or rankings with --data.path."
             )
-        return found, dropped
+        return found, dropped, kinds
 
 
 def shown_drops(dropped: dict[str, int]) -> str:

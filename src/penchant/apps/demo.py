@@ -11,7 +11,7 @@ import numpy as np
 
 import penchant
 from penchant.apps import choices, report
-from penchant.apps.one_for_all import by_time, compare
+from penchant.apps.one_for_all import by_time, compare, split_for
 from penchant.apps.outcome import Outcome
 from penchant.apps.portraits import portraits, wishes_of
 from penchant.apps.prompts import ASKED_TO_MEASURE, PROMPTS
@@ -269,7 +269,7 @@ def _file(policy: Spoken, file: Path, *, n_people: int, n: int, max_new_tokens: 
         )
     cache = RowCache()
     encoder: Encoder = Joined(Style(), CachedEncoder(MiniLM(), cache))
-    seen, later = by_time(everything)
+    seen, later = split_for(imported.records)(everything)
     model = BradleyTerry(encoder=encoder)
     result = compare(model, seen, later)
     # The judge learns from the later choices only, through another encoder: it shares nothing with what chooses.

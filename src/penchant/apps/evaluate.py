@@ -20,7 +20,7 @@ def evaluate(
         adapter: folder of a trained adapter (`penchant align` leaves one); compared with the model without it.
         beta: the training's pull to the reference, for the best that it could reach.
     """
-    comparisons, dropped = data.comparisons()
+    comparisons, dropped, _ = data.comparisons()
     policy = LanguagePolicy(model, adapter=adapter)
     prompts, chosen, rejected = (comparisons.table[name].to_pylist() for name in ("prompt", "chosen", "rejected"))
     strength = comparisons.numpy("strength").astype(float)

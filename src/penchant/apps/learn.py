@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from penchant.apps import report
 from penchant.apps.data import Data, shown_drops
-from penchant.apps.one_for_all import adapted, by_time, compare
+from penchant.apps.one_for_all import adapted, compare, split_for
 from penchant.apps.outcome import Outcome
 from penchant.cache import RowCache
 from penchant.encoders import Attributes, Encoder, Joined, MiniLM
@@ -70,9 +70,10 @@ def learn(
     settings: Mapping[str, Any] = {},
     out: Path = Path("model"),
 ) -> Outcome:
-    """Fit a model of everybody and one of each person; measure both on each person's later choices.
+    """Fit a model of everybody and one of each person; measure both on choices of the same people that were held out.
 
-    The model that is saved is fitted on all choices; the accuracies come from a fit on the earlier two thirds.
+    The model that is saved is fitted on all choices; the accuracies come from a fit on two thirds of each person's.
+    Pairs made from ratings or rankings are held out by response, so that nothing held out was part of a pair seen.
 
     Args:
         method: a method of the room `learn` (see `penchant methods`), or the dotted path of your own class.
@@ -81,9 +82,9 @@ def learn(
         settings: the method's own settings; `penchant methods NAME` lists them.
         out: folder of the learnt model.
     """
-    comparisons, dropped = data.comparisons()
+    comparisons, dropped, kinds = data.comparisons()
     begin = time.perf_counter()
-    measured = compare(build(method, encoder, settings), *by_time(comparisons))
+    measured = compare(build(method, encoder, settings), *split_for(kinds)(comparisons))
     model = adapted(build(method, encoder, settings), comparisons, comparisons)
     model.save(out)
     about = {"class": f"{type(model).__module__}:{type(model).__qualname__}", "encoder": encoder}
@@ -102,7 +103,7 @@ def learn(
     ]
     lines = [
         f"{len(comparisons)} comparisons by {len(comparisons.users)} people; measured on {measured['n_held_out']} "
-        f"later choices of {measured['n_people']} people that the measured fit has not seen (95 %, by person).",
+        f"choices of {measured['n_people']} people held out (95 %, by person).",
         report.Table(("", "estimate [interval]"), rows).text(),
         f"model of all choices in {out} ({time.perf_counter() - begin:.1f} s)",
     ]

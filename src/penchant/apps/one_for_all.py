@@ -1,5 +1,6 @@
 """One model for all against one for each, on choices that neither has seen."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def earlier(users: Array, share: float) -> Array:
 
 
 def by_time(comparisons: Comparisons, *, share: float = 2 / 3, at_least: int = 3) -> tuple[Comparisons, Comparisons]:
-    """Each person's earlier choices, to learn from, and the later ones, held out.
+    """Each person's earlier choices, to learn from, and the later ones, held out: for votes that stand for themselves.
 
     Args:
         comparisons: in the order they were made.
@@ -35,31 +36,81 @@ def by_time(comparisons: Comparisons, *, share: float = 2 / 3, at_least: int = 3
     Raises:
         DataError: nobody has that many rows.
     """
-    rows = comparisons.table["user"].to_numpy(zero_copy_only=False)
-    users = np.where(rows == None, "", rows).astype(str)  # noqa: E711 - elementwise
+    users = _users(comparisons)
     counts = dict(zip(*np.unique(users, return_counts=True), strict=True))
     testable = np.array([user != "" and counts[user] >= at_least for user in users], dtype=bool)
-    if not testable.any():
-        raise DataError(
-            f"Nobody has {at_least} choices ({len(comparisons)} rows, {len(comparisons.users)} people): per-person "
-            "models need several choices of the same person. Import feedback that names its users."
-        )
     held_out = testable & ~earlier(users, share)
-    return comparisons.take(np.flatnonzero(~held_out)), comparisons.take(np.flatnonzero(held_out))
+    return _parts(comparisons, ~held_out, held_out)
+
+
+def by_response(comparisons: Comparisons, *, share: float = 2 / 3, seed: int = 0) -> tuple[Comparisons, Comparisons]:
+    """Pairs of each person's seen responses, and pairs of the others: for pairs made from ratings or rankings.
+
+    Such pairs hang together (a over b and b over c tell a over c), so that a response that is held out must not be in
+    any pair that was learnt from. Pairs of one seen and one held-out response are left out of both.
+
+    Args:
+        comparisons: any.
+        share: of each person's responses to learn from.
+        seed: of which.
+
+    Raises:
+        DataError: nobody has pairs of both kinds.
+    """
+    users = _users(comparisons)
+    rows = comparisons.table.select(["prompt", "chosen", "rejected"]).to_pylist()
+    rng = np.random.default_rng(seed)
+    seen = np.zeros(len(users), dtype=bool)
+    held_out = np.zeros(len(users), dtype=bool)
+    for user in np.unique(users):
+        own = np.flatnonzero(users == user)
+        judged = sorted({(rows[row]["prompt"], rows[row][side]) for row in own for side in ("chosen", "rejected")})
+        shown = (
+            set(judged)
+            if user == ""
+            else {judged[k] for k in rng.permutation(len(judged))[: round(share * len(judged))]}
+        )
+        for row in own:
+            sides = [(rows[row]["prompt"], rows[row][side]) in shown for side in ("chosen", "rejected")]
+            seen[row], held_out[row] = all(sides), not any(sides)
+    return _parts(comparisons, seen, held_out)
+
+
+def _users(comparisons: Comparisons) -> Array:
+    return np.array([user or "" for user in comparisons.table["user"].to_pylist()])
+
+
+def _parts(comparisons: Comparisons, seen: Array, held_out: Array) -> tuple[Comparisons, Comparisons]:
+    if not held_out.any() or not seen.any():
+        raise DataError(
+            f"Nobody has enough choices ({len(comparisons)} rows, {len(comparisons.users)} people) to learn from some "
+            "and test on others: per-person models need several choices of the same person. Import feedback that names its "
+            "users."
+        )
+    return comparisons.take(np.flatnonzero(seen)), comparisons.take(np.flatnonzero(held_out))
+
+
+Split = Callable[[Comparisons], tuple[Comparisons, Comparisons]]
+
+
+def split_for(kinds: Iterable[str]) -> Split:
+    """How comparisons that came from records of these kinds are held out without a leak."""
+    return by_time if set(kinds) <= {"comparison", "battle"} else by_response
 
 
 def new_people(
-    comparisons: Comparisons, *, share: float = 0.3, seed: int = 0
+    comparisons: Comparisons, *, split: Split = by_time, share: float = 0.3, seed: int = 0
 ) -> tuple[Comparisons, Comparisons, Comparisons]:
     """People set aside: everybody else's choices, their own earlier ones, and their later ones, held out.
 
     Args:
         comparisons: in the order they were made.
+        split: how the choices of those who were set aside are parted.
         share: of the people to set aside.
         seed: of who.
     """
     others, aside = comparisons.split(share, by="user", seed=seed)
-    return others, *by_time(aside)
+    return others, *split(aside)
 
 
 def adapted(model: PreferenceModel, shared: Comparisons, own: Comparisons) -> PreferenceModel:
