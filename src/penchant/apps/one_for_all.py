@@ -84,8 +84,8 @@ def _parts(comparisons: Comparisons, seen: Array, held_out: Array) -> tuple[Comp
     if not held_out.any() or not seen.any():
         raise DataError(
             f"Nobody has enough choices ({len(comparisons)} rows, {len(comparisons.users)} people) to learn from some "
-            "and test on others: per-person models need several choices of the same person. Import feedback that names its "
-            "users."
+            "and test on others: per-person models need several choices of the same person. Import feedback "
+            "that names its users."
         )
     return comparisons.take(np.flatnonzero(seen)), comparisons.take(np.flatnonzero(held_out))
 

@@ -138,7 +138,7 @@ class BradleyTerry(PreferenceModel):
         self.weights_ = fitted.weights
         self.standard_errors_ = np.sqrt(np.diag(fitted.sandwich))
         self.prior_precision_ = (
-            self._measured_precision(difference, strength, margin, users)
+            self._measured_precision(difference, strength, margin, users, _judged(comparisons))
             if self.prior_precision == "auto"
             else float(self.prior_precision)
         )
@@ -213,18 +213,26 @@ class BradleyTerry(PreferenceModel):
             surprise.append(_surprise(difference[aside] @ fit.weights - margin[aside], strength[aside]).mean())
         return _STRENGTHS_OF_PRIOR[int(np.argmin(surprise))]
 
-    def _measured_precision(self, difference: Array, strength: Array, margin: Array, users: NDArray[Any]) -> float:
-        """How far people differ: the prior under which each person's later pairs are least surprising."""
+    def _measured_precision(
+        self, difference: Array, strength: Array, margin: Array, users: NDArray[Any], judged: NDArray[np.int64]
+    ) -> float:
+        """How far people differ: the prior under which each person's pairs set aside are least surprising."""
         people, counts = np.unique(users, return_counts=True)
         people = people[counts >= 4]
         if len(people) < 2:
             return _STRENGTHS_OF_PRIOR[-1]
         later = np.zeros(len(users), dtype=bool)
+        kept = np.ones(len(users), dtype=bool)
         rows_of = {person: np.flatnonzero(users == person) for person in people[:_MOST_PEOPLE]}
         for rows in rows_of.values():
-            later[rows[(2 * len(rows)) // 3 :]] = True
+            later[rows], kept[rows] = _apart(judged[rows])
+        rows_of = {person: rows[kept[rows]] for person, rows in rows_of.items()}
+        rows_of = {person: rows for person, rows in rows_of.items() if later[rows].any() and not later[rows].all()}
+        if not rows_of:
+            return _STRENGTHS_OF_PRIOR[-1]
         # Everybody's weights must not have seen the later pairs either.
-        shared = newton(difference[~later], strength[~later], l2=self.l2_, margin=margin[~later]).weights
+        early_rows = kept & ~later
+        shared = newton(difference[early_rows], strength[early_rows], l2=self.l2_, margin=margin[early_rows]).weights
         surprise = np.zeros(len(_STRENGTHS_OF_PRIOR))
         for rows in rows_of.values():
             early, late = rows[~later[rows]], rows[later[rows]]
@@ -265,6 +273,31 @@ class BradleyTerry(PreferenceModel):
 
 
 _MOST_PEOPLE = 100  # enough to measure how far people differ
+
+
+def _judged(comparisons: Comparisons) -> NDArray[np.int64]:
+    """Which response each side of a pair is, [pairs, 2]; equal responses to equal prompts have equal numbers."""
+    prompts, chosen, rejected = (comparisons.table[name].to_pylist() for name in ("prompt", "chosen", "rejected"))
+    numbers: dict[tuple[str, str], int] = {}
+    rows = [
+        [numbers.setdefault((prompt, side), len(numbers)) for side in sides]
+        for prompt, *sides in zip(prompts, chosen, rejected, strict=True)
+    ]
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+
+def _apart(judged: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of one person's pairs are set aside, and which are used at all, each bool[pairs].
+
+    More pairs than responses hang together (a over b and b over c tell a over c): then a third of the responses is set
+    aside, and pairs of both parts are not used. Otherwise the later third of the pairs is set aside.
+    """
+    responses = np.unique(judged)
+    if len(responses) > len(judged):
+        return np.arange(len(judged)) >= (2 * len(judged)) // 3, np.ones(len(judged), dtype=bool)
+    drawn = np.random.default_rng(0).permutation(responses)[: max(2, len(responses) // 3)]
+    inside = np.isin(judged, drawn)
+    return np.asarray(inside.all(axis=1)), np.asarray(inside.all(axis=1) | ~inside.any(axis=1))
 
 
 def _people(comparisons: Comparisons) -> NDArray[Any]:
