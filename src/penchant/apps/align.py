@@ -1,5 +1,6 @@
 """`penchant align`: train a language model on preferences."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def align(
         "examples": result.n_examples,
         "dropped": dropped,
         "steps": result.steps,
-        "loss": result.loss,
+        "loss": None if math.isnan(result.loss) else result.loss,  # a run shorter than log_steps has none
         "held_out_loss": result.held_out_loss,
         "policy": str(result.policy),
     }
@@ -76,7 +77,8 @@ def align(
     lines = [
         f"{method}: {result.n_examples} examples, {result.steps} steps"
         + (f", resumed from step {result.resumed_from}" if result.resumed_from else ""),
-        f"training loss {result.loss:.4f}"
+        ("no training loss was logged: the run is shorter than trainer.log_steps" if math.isnan(result.loss) else "")
+        + (f"training loss {result.loss:.4f}" if not math.isnan(result.loss) else "")
         + ("" if result.held_out_loss is None else f", lowest held-out loss {result.held_out_loss:.4f}"),
         f"policy in {result.policy}; recipe in {out / 'align.yaml'}",
     ]
