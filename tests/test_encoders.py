@@ -188,7 +188,8 @@ def test_two_processes_fill_one_cache_at_once(tmp_path: Path):
         process.stdin.flush()
     results = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], results
-    assert all(0 < int(output) <= 400 for output, _ in results)
+    encoded = [int(output) for output, _ in results]  # a process that comes late may find all done
+    assert max(encoded) <= 400 <= sum(encoded)
     inner = Counting()
     texts = [f"text {i} {'x' * (i % 7)}" for i in range(400)]
     np.testing.assert_array_equal(Cached(inner, RowCache(path)).encode(texts), Counting().encode(texts))
