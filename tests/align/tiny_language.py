@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from penchant.policies.sampling import sample_tokens
-from penchant.policies.sequences import Example
+from penchant.policies.sequences import Example, can_pack, token_log_probabilities
 from penchant.records import Comparisons
 
 WORDS = tuple(
@@ -70,6 +70,11 @@ class TinyPolicy:
             rows_at_once=512,
         )
         return [[self.tokenizer.decode(s, skip_special_tokens=True) for s in samples] for samples in drawn]
+
+    can_pack = property(lambda self: can_pack(self.model))
+
+    def scores(self, model, batch):
+        return token_log_probabilities(model, batch)
 
     def save(self, path: Path):
         self.model.save_pretrained(path)

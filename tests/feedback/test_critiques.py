@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from penchant.errors import DataError, PenchantError, SettingsError
 from penchant.feedback import critiques, importing, rubrics
-from penchant.feedback.critiques import Critiques, Instruction, comparisons, critique_lessons, ratings
+from penchant.feedback.critiques import Critiques, Instruction
+from penchant.feedback.lessons import comparisons, ratings
 
 
 class Writer:
@@ -33,7 +34,7 @@ class Judge:
 
     def complete(self, messages, *, n=1, temperature=0.7, max_tokens=256, seed=0):
         prompt = messages[-1]["content"]
-        self.calls.append({"prompt": prompt, "temperature": temperature, "seed": seed})
+        self.calls.append({"prompt": prompt, "temperature": temperature, "seed": seed, "max_tokens": max_tokens})
         spoilt = self.spoil(len(self.calls))
         if isinstance(spoilt, Exception):
             raise spoilt
@@ -42,13 +43,15 @@ class Judge:
         qualities = [int(quality) for quality in re.findall(r"quality=(\d)", prompt)]
         if "Overall Score" in prompt:
             return [f"It is of quality {qualities[0]}.\nOverall Score: {self.overall(qualities[0])}"]
-        kind = "Type: None\n" if "Type:" in prompt else ""
-        return [
-            "\n".join(
-                f"#### Output for Text {number}\n{kind}Rating: {self.rating(quality)}\nRationale: seen."
-                for number, quality in enumerate(qualities, 1)
-            )
-        ]
+        asked = [aspect for aspect in rubrics.ASPECTS if f"# {rubrics.aspect_title(aspect)}\n" in prompt]
+        lines = []
+        for number, quality in enumerate(qualities, 1):
+            lines.append(f"#### Output for Text {number}")
+            for aspect in asked:
+                lines += [f"##### {rubrics.aspect_title(aspect)}"] if len(asked) > 1 else []
+                lines += ["Type: None"] if rubrics.RUBRICS[aspect].types else []
+                lines += [f"Rating: {self.rating(quality)}", "Rationale: seen."]
+        return ["\n".join(lines)]
 
 
 def pool(n=5):
@@ -79,14 +82,15 @@ def test_ratings_find_their_way_back_through_every_order():
             assert one["critique"] == f"It is of quality {quality}."
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 2**20))
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 2**20), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_the_order_shown_never_changes_whose_rating_is_whose(qualities, seed):
-    method = Critiques(pool(), Judge())
+def test_the_order_shown_never_changes_whose_rating_is_whose(qualities, seed, separate):
+    method = Critiques(pool(), Judge(), separate_aspects=separate)
     rated = method.rate(
         TASKS[0], [f"quality={q}" for q in qualities], rng=np.random.default_rng(seed), problems=Counter()
     )
-    assert [one["honesty"]["Rating"] for one in rated] == qualities
+    for aspect in rubrics.ASPECTS:
+        assert [one[aspect]["Rating"] for one in rated] == qualities
 
 
 def test_the_order_is_drawn_for_each_aspect_and_can_be_switched_off():
@@ -98,6 +102,42 @@ def test_the_order_is_drawn_for_each_aspect_and_can_be_switched_off():
 
     assert len(set(orders(True))) > 1
     assert set(orders(False)) == {("1", "2", "3", "4", "5")}
+
+
+def test_one_call_for_all_aspects_gives_what_separate_calls_give_to_a_judge_without_bias():
+    judge = Judge()
+    built = build(TASKS, judge=judge, separate_aspects=False)
+    assert built.problems == {}
+    assert len(judge.calls) == len(TASKS) * (1 + 4)
+    for record in built.records:
+        for one in record["completions"]:
+            quality = int(one["model"][-1])
+            assert {aspect: note["Rating"] for aspect, note in one["annotations"].items()} == dict.fromkeys(
+                rubrics.ASPECTS, quality
+            )
+            assert one["fine-grained_score"] == quality
+
+
+def test_one_call_for_all_aspects_may_say_as_much_as_the_separate_ones_together():
+    judge = Judge()
+    build(TASKS[:1], judge=judge, separate_aspects=False, judge_tokens=50)
+    rated, *criticised = [call["max_tokens"] for call in judge.calls]
+    assert rated == 50 * len(rubrics.ASPECTS)
+    assert set(criticised) == {50}
+
+
+def test_one_unreadable_call_for_all_aspects_loses_all_of_them():
+    judge = Judge(spoil=lambda call: "no idea" if call <= 3 else None)
+    built = build(TASKS[:1], judge=judge, attempts=3, separate_aspects=False)
+    assert built.problems["no rating of any aspect in 3 attempts"] == 1
+    assert built.problems["an answer without any rating"] == 4
+
+
+def test_one_call_for_all_aspects_sees_reference_answers():
+    judge = Judge()
+    build([Instruction("Sky?", "truthful_qa", ("blue-ish",))], judge=judge, separate_aspects=False)
+    assert "blue-ish" in judge.calls[0]["prompt"]
+    assert not any("blue-ish" in call["prompt"] for call in judge.calls[1:])
 
 
 def test_an_unreadable_judgement_is_asked_again_with_another_seed_and_temperature():
@@ -259,6 +299,7 @@ def test_other_settings_do_not_take_up_records_of_a_former_run(tmp_path):
     path = tmp_path / "records.jsonl"
     build(TASKS, path)
     assert build(TASKS, path, seed=1).n_known == 0
+    assert build(TASKS, path, separate_aspects=False).n_known == 0
     assert build([Instruction("Question 0", "other")], path).n_known == 0
 
 
@@ -272,10 +313,11 @@ def test_equal_instructions_are_done_as_often_as_they_come():
     assert len({record["id"] for record in built.records}) == 2
 
 
-def test_the_estimate_comes_before_the_first_call_and_counts_every_call():
+@pytest.mark.parametrize(("separate", "calls"), [(True, 36), (False, 27)])
+def test_the_estimate_comes_before_the_first_call_and_counts_every_call(separate, calls):
     judge, models, said = Judge(), pool(), []
     prices = {"judge": (0.01, 0.02)} | {model.name: (0.001, 0.002) for model in models}
-    method = Critiques(models, judge, prices=prices)
+    method = Critiques(models, judge, prices=prices, separate_aspects=separate)
 
     def say(line):
         assert not judge.calls
@@ -284,58 +326,12 @@ def test_the_estimate_comes_before_the_first_call_and_counts_every_call():
     method.build(TASKS, progress=False, say=say)
     estimate = method.estimate(TASKS)
     assert said == [str(estimate)]
-    assert estimate.calls == len(judge.calls) + sum(len(model.calls) for model in models) == 36
+    assert estimate.calls == len(judge.calls) + sum(len(model.calls) for model in models) == calls
     assert estimate.completion_tokens == 3 * (4 * 512 + 8 * 500)
     sent = sum(len(call["prompt"]) for call in judge.calls) / 4
     assert estimate.prompt_tokens > sent
     assert estimate.price > 3 * 8 * 500 * 0.02 + 3 * 4 * 512 * 0.002
     assert method.estimate([]).calls == 0
-
-
-def test_pairs_are_all_those_with_different_scores():
-    built = build(TASKS)
-    pairs, dropped = comparisons(built.records)
-    expected = 0
-    for record in built.records:
-        scores = [one["fine-grained_score"] for one in record["completions"]]
-        expected += sum(a != b for i, a in enumerate(scores) for b in scores[:i])
-    assert len(pairs) == expected == 18
-    assert dropped == {}
-    for row in pairs.table.to_pylist():
-        better, worse = (int(row[name][-1]) for name in ("chosen", "rejected"))
-        assert better > worse
-        assert row["strength"] == pytest.approx(0.5 + (better - worse) / 8)
-    overall, _ = comparisons(built.records, by="overall")
-    assert overall.table["chosen"].to_pylist() == pairs.table["chosen"].to_pylist()
-    assert overall.numpy("strength").max() <= 1
-    equal, dropped = comparisons(build(TASKS, judge=Judge(rating=lambda quality: 3)).records)
-    assert len(equal) == 0
-    assert dropped == {"equal scores": 18}
-
-
-def test_a_benchmarks_own_source_can_be_left_out():
-    records = build([Instruction("q", "TruthfulQA"), Instruction("r", "flan")]).records
-    pairs, dropped = comparisons(records, exclude_sources=["truthful_qa"])
-    assert set(pairs.table["source"].to_pylist()) == {"flan"}
-    assert dropped == {"source excluded": 6}
-
-
-def test_ratings_carry_scale_aspect_and_reason():
-    table = ratings(build(TASKS[:1]).records).table
-    assert len(table) == 4 * 5
-    rows = table.to_pylist()
-    assert {(row["low"], row["high"]) for row in rows if row["aspect"] == "overall"} == {(1.0, 10.0)}
-    assert {(row["low"], row["high"]) for row in rows if row["aspect"] != "overall"} == {(1.0, 5.0)}
-    assert all(row["rationale"] for row in rows)
-    assert json.loads(rows[0]["extra"])["judge"] == "judge"
-
-
-def test_lessons_for_a_critique_model_end_in_the_critique_and_its_score():
-    lessons = critique_lessons(build(TASKS[:1]).records)
-    assert len(lessons) == 4
-    asked, answer = json.loads(lessons.table["messages"][0].as_py())
-    assert rubrics.parse_critique(answer["content"])[0].startswith("It is of quality")
-    assert "Question 0" in asked["content"]
 
 
 def test_lone_surrogates_of_a_cut_answer_do_not_reach_the_records(tmp_path):

@@ -34,6 +34,79 @@ def test_the_judge_rates_by_the_hidden_rubric_and_favours_the_first_place():
     assert np.mean(gaps) == pytest.approx(2 * uf._ORDER_BIAS, abs=0.2)
 
 
+def some_records(world, judge, n=60, **settings):
+    pool = [uf.Generator(world, index) for index in range(4)]
+    method = Critiques(pool, judge, **settings)
+    tasks = [Instruction(f"q{index}") for index in range(n)]
+    return method, method.build(tasks, progress=False, say=lambda line: None).records
+
+
+@pytest.mark.parametrize("settings", [{}, {"shuffle": False}, {"separate_aspects": False}])
+def test_no_order_changes_a_winner_for_a_readable_judge_without_order_bias(settings):
+    world = uf.World(7)
+    method, records = some_records(world, uf.RubricJudge(world, order_bias=0, unreadable=0), **settings)
+    places = uf.place_bias({"none": method}, records)
+    assert sum(places["none_changed"]) == sum(places["none_lost"]) == 0
+    biased = Critiques(method.pool, uf.RubricJudge(world, unreadable=0), shuffle=False)
+    places = uf.place_bias({"fixed": biased}, records)
+    assert sum(places["fixed_changed"]) >= sum(places["fixed_lost"]) > 0
+    assert np.mean(places["fixed_favour"]) == pytest.approx(2 * uf._ORDER_BIAS, abs=0.15)
+
+
+def test_a_judge_without_order_bias_rates_the_same_in_one_call_as_in_four():
+    world = uf.World(7)
+    judge = uf.RubricJudge(world, order_bias=0, unreadable=0)
+    method, records = some_records(world, judge, n=10)
+    again = uf.rated_again(Critiques(method.pool, judge, separate_aspects=False), records, 0)
+    assert [one["annotations"] for record in again for one in record["completions"]] == [
+        one["annotations"] for record in records for one in record["completions"]
+    ]
+
+
+class Sum:
+    """A world whose true reward is the sum of the features."""
+
+    def reward(self, features):
+        return features.sum(axis=-1)
+
+
+def scored(values, scores):
+    texts = [uf.written(np.full(uf.N_FEATURES, value)) for value in values]
+    return {"completions": [{"response": text, "s": score} for text, score in zip(texts, scores, strict=True)]}
+
+
+def test_agreement_counts_a_tie_half_and_a_missing_score_as_a_tie():
+    records = [scored((1.0, 3.0, 2.0), (1, 5, 3)), scored((1.0, 3.0, 2.0), (4, 4, 1)), scored((1.0, 2.0), (None, 3))]
+    found = uf.agreement(records, Sum(), "s")
+    # The second: one tie, one right of (3, 2), one wrong of (1, 2).
+    assert found["accuracy"] == [1.0, 0.5, 0.5]
+    assert found["tied"] == pytest.approx(2 / 7)
+
+
+def test_kappa_of_the_agreement_is_cohens_with_ties_as_a_label():
+    # Six pairs, true signs + + - - + -; judged + + - + 0 -.
+    values = [(2, 1), (2, 1), (1, 2), (1, 2), (2, 1), (1, 2)]
+    scores = [(2, 1), (2, 1), (1, 2), (2, 1), (1, 1), (1, 2)]
+    records = [scored(map(float, v), s) for v, s in zip(values, scores, strict=True)]
+    observed, expected = 4 / 6, 3 / 6 * 3 / 6 + 2 / 6 * 3 / 6
+    assert uf.agreement(records, Sum(), "s")["kappa"] == pytest.approx((observed - expected) / (1 - expected))
+
+
+def test_every_arm_is_held_against_the_truth_and_counted(runs):
+    for run in runs:
+        assert set(run["agreement"]) == {"aspects", "single_call", "fixed_order", "overall", "overall_as_given"}
+        assert all(0 < one["kappa"] < 1 and len(one["accuracy"]) == 120 for one in run["agreement"].values())
+        tallied = run["tally"]["aspects"]
+        assert sum(tallied["scores"]["overall"].values()) == tallied["n_answers"] == 4 * 120
+        # Two in a hundred of 8 and of 1 judgements an instruction cannot be read.
+        assert 5 <= tallied["n_failed_attempts"] <= 40
+        assert run["tally"]["single_call"]["n_failed_attempts"] <= 10
+        assert np.mean(run["places"]["without_bias_changed"]) < np.mean(run["places"]["shuffled_changed"])
+    notes = uf.verdict(runs).notes
+    assert any("Cohen's kappa" in note for note in notes)
+    assert any("without order bias" in note for note in notes)
+
+
 def test_a_one_is_written_as_ten_and_the_pipeline_mends_it():
     world = uf.World(7)
     poor = uf.written(-3 * world.rubric.mean(axis=1) / np.linalg.norm(world.rubric.mean(axis=1)))

@@ -7,14 +7,16 @@ if TYPE_CHECKING:
     from penchant.align.dpo import DPO
     from penchant.align.recipe import TrainerSettings
     from penchant.align.rejection_sampling import RejectionSampling
+    from penchant.align.reward_model import RewardModel
     from penchant.align.supervised import Supervised
     from penchant.align.trainer import TrainResult, train
 
-__all__ = ["DPO", "RejectionSampling", "Supervised", "TrainResult", "TrainerSettings", "train"]
+__all__ = ["DPO", "RejectionSampling", "RewardModel", "Supervised", "TrainResult", "TrainerSettings", "train"]
 
 _HOMES = {
     "DPO": "dpo",
     "RejectionSampling": "rejection_sampling",
+    "RewardModel": "reward_model",
     "Supervised": "supervised",
     "TrainResult": "trainer",
     "TrainerSettings": "recipe",

@@ -17,14 +17,20 @@ import torch
 from torch import Tensor
 
 from penchant.errors import DataError, SettingsError
-from penchant.policies.sequences import Example, TokenLogProbabilities, packed, padded
+from penchant.policies.sequences import Example, packed, padded
 
 Batch = Mapping[str, Any]
 Step = list[list[int]]
 
 
 class Aligner(Protocol):
-    """The data a method needs and the objective it minimises; it knows no optimiser, device or checkpoint."""
+    """The data a method needs and the objective it minimises; it knows no optimiser, device or checkpoint.
+
+    Attributes:
+        trains: the kind of policy it trains; what the policy's `scores` give is what `loss` reads.
+    """
+
+    trains: Any
 
     @property
     def needs_reference(self) -> bool:
@@ -38,11 +44,12 @@ class Aligner(Protocol):
             other key is a number, or a list with one number per response, and reaches `loss` as a tensor.
         """
 
-    def loss(self, log_probabilities: TokenLogProbabilities, batch: Batch) -> Tensor:
+    def loss(self, scores: Any, batch: Batch, /) -> Tensor:
         """The objective.
 
         Args:
-            log_probabilities: of every response token under the policy.
+            scores: what the policy thinks of the batch: of a language model the log-probability of every response
+                token, of a reward model a reward for every response.
             batch: `example` int64 [responses] (which example a response belongs to), `reference` float32 [responses]
                 (summed reference log-probability, if needed), and the numbers from `examples`.
 
@@ -50,7 +57,7 @@ class Aligner(Protocol):
             Loss of each example, [examples]; the trainer takes the mean over the whole optimiser step.
         """
 
-    def metrics(self, log_probabilities: TokenLogProbabilities, batch: Batch) -> dict[str, Tensor]:
+    def metrics(self, scores: Any, batch: Batch, /) -> dict[str, Tensor]:
         """Numbers worth watching, each [examples]."""
 
 

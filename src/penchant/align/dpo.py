@@ -22,7 +22,9 @@ from torch import Tensor
 
 from penchant import objectives
 from penchant.align.batches import Batch
-from penchant.errors import DataError, SettingsError, UnknownNameError, nearest
+from penchant.align.preferred import examples_of, list_losses, mean_per_example, metrics, pairs, soft, untied_lists
+from penchant.errors import SettingsError, UnknownNameError, nearest
+from penchant.policies.language import LanguagePolicy
 from penchant.policies.sequences import TokenLogProbabilities
 from penchant.records import Comparisons, Rankings
 
@@ -59,6 +61,8 @@ class DPO:
             the mean over all pairs whose ranks differ. Lists with ties, and other objectives, are read as pairs.
     """
 
+    trains = LanguagePolicy
+
     def __init__(
         self,
         *,
@@ -90,18 +94,8 @@ class DPO:
         Raises:
             DataError: these are no comparisons or rankings.
         """
-        if isinstance(records, Comparisons):
-            found = [_of_comparison(row) for row in records.table.to_pylist()]
-        elif isinstance(records, Rankings):
-            found = [_of_ranking(row) for row in records.table.to_pylist()]
-        else:
-            raise DataError(
-                f"DPO learns from comparisons or rankings, not from {type(records).__name__}; "
-                "`penchant.feedback.pairing.comparisons` makes pairs of ratings, battles and reactions."
-            )
-        untied = [e for e in found if len(set(e["rank"])) > 1 and not (self.ties == "drop" and e["strength"] == 0.5)]
-        self.dropped_ = {"tied": len(found) - len(untied)} if len(untied) < len(found) else {}
-        return untied
+        found, self.dropped_ = examples_of(records, drops_ties=self.ties == "drop", learner="DPO")
+        return found
 
     def loss(self, log_probabilities: TokenLogProbabilities, batch: Batch) -> Tensor:
         """The objective of each example, nats, [examples].
@@ -110,40 +104,27 @@ class DPO:
             log_probabilities: of every response token under the policy.
             batch: with `example`, `rank`, `strength` and, if needed, `reference`.
         """
-        better, worse = _pairs(batch)
+        better, worse = pairs(batch)
         strength = batch["strength"][batch["example"][better]]
         forward = self._pair_losses(log_probabilities, batch, better, worse)
         reverse = self._pair_losses(log_probabilities, batch, worse, better)
-        # Not strength * forward + 0 * reverse where nothing is soft: 0 times an overflow would be NaN.
-        mixed = torch.where(strength == 1, forward, strength * forward + (1 - strength) * reverse)
-        by_pairs = _mean_per_example(mixed, batch, better)
-        whole = self._whole_lists(batch)
-        if not whole.any():
+        by_pairs = mean_per_example(soft(forward, reverse, strength), batch, better)
+        whole = untied_lists(batch)
+        if not (self._reads_lists and whole.any()):
             return by_pairs
         rewards = self._keywords.get("beta", 0.1) * (log_probabilities.sums() - batch["reference"])
-        place, mask = _places(batch)
-        table = torch.zeros(mask.shape, dtype=rewards.dtype, device=rewards.device)
-        table = table.index_put((batch["example"], place), rewards)
-        return torch.where(whole, objectives.plackett_luce(table, mask=mask), by_pairs)
+        return torch.where(whole, list_losses(rewards, batch), by_pairs)
 
     def metrics(self, log_probabilities: TokenLogProbabilities, batch: Batch) -> dict[str, Tensor]:
         """Implicit rewards under the usual names, each [examples]; a tie counts as half right."""
-        better, worse = _pairs(batch)
-        beta = self._keywords.get("beta", 1.0)
+        better, worse = pairs(batch)
         rewards = log_probabilities.means() if self._reads == "means" else log_probabilities.sums()
-        rewards = beta * (rewards - batch["reference"] if self.needs_reference else rewards)
-        side = torch.sign(2 * batch["strength"] - 1)[batch["example"][better]]
-        margin = side * (rewards[better] - rewards[worse])
-        right = torch.where(side == 0, 0.5, (margin > 0).float())
-        values = {
-            "rewards/chosen": torch.where(side < 0, rewards[worse], rewards[better]),
-            "rewards/rejected": torch.where(side < 0, rewards[better], rewards[worse]),
-            "rewards/margins": margin,
-            "rewards/accuracies": right,
-            "logps/chosen": log_probabilities.sums()[better],
-            "logps/rejected": log_probabilities.sums()[worse],
+        rewards = self._keywords.get("beta", 1.0) * (rewards - batch["reference"] if self.needs_reference else rewards)
+        sums = log_probabilities.sums()
+        return metrics(rewards, batch) | {
+            "logps/chosen": mean_per_example(sums[better], batch, better),
+            "logps/rejected": mean_per_example(sums[worse], batch, better),
         }
-        return {name: _mean_per_example(value, batch, better) for name, value in values.items()}
 
     def _pair_losses(self, scores: TokenLogProbabilities, batch: Batch, better: Tensor, worse: Tensor) -> Tensor:
         keywords: dict[str, Any] = dict(self._keywords)
@@ -161,12 +142,10 @@ class DPO:
             values = scores.sums() - batch["reference"]
         return self._function(values[better], values[worse], **keywords)
 
-    def _whole_lists(self, batch: Batch) -> Tensor:
-        """Which examples are read by Plackett-Luce: whole lists of three or more without ties, bool [examples]."""
-        counts = torch.bincount(batch["example"])
-        fits = self.lists == "plackett_luce" and self._function is objectives.dpo and not self.label_smoothing
-        n_pairs = torch.bincount(batch["example"][_pairs(batch)[0]], minlength=len(counts))
-        return (counts > 2) & (n_pairs == counts * (counts - 1) // 2) & fits
+    @property
+    def _reads_lists(self) -> bool:
+        """Whether lists without ties are read as a whole."""
+        return self.lists == "plackett_luce" and self._function is objectives.dpo and not self.label_smoothing
 
 
 def _resolve(
@@ -189,50 +168,3 @@ def _resolve(
     if not keywords.get("beta", 1.0) > 0 or not 0 <= keywords.get("label_smoothing", 0.0) < 0.5:
         raise SettingsError(f"beta must be above 0 and label_smoothing in [0, 0.5): got {keywords}.")
     return function, keywords
-
-
-def _of_comparison(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "prompt": row["prompt"],
-        "responses": [row["chosen"], row["rejected"]],
-        "condition": row["context"],
-        "form": row["form"],
-        "rank": [1, 2],
-        "strength": row["strength"],
-    }
-
-
-def _of_ranking(row: dict[str, Any]) -> dict[str, Any]:
-    ranks = row["ranks"] or range(1, len(row["responses"]) + 1)
-    ordered = sorted(zip(ranks, row["responses"], strict=True), key=lambda pair: pair[0])
-    return {
-        "prompt": row["prompt"],
-        "responses": [response for _, response in ordered],
-        "condition": row["context"],
-        "form": row["form"],
-        "rank": [rank for rank, _ in ordered],
-        "strength": 1.0,
-    }
-
-
-def _pairs(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Numbers of the better and the worse response of every pair within an example whose ranks differ."""
-    example, rank = batch["example"], batch["rank"]
-    ordered = (example[:, None] == example[None, :]) & (rank[:, None] < rank[None, :])
-    better, worse = ordered.nonzero(as_tuple=True)
-    return better, worse
-
-
-def _mean_per_example(values: Tensor, batch: Batch, better: Tensor) -> Tensor:
-    owner = batch["example"][better]
-    total = torch.zeros(len(batch["strength"]), dtype=values.dtype, device=values.device)
-    return total.index_add(0, owner, values) / torch.bincount(owner, minlength=len(total))
-
-
-def _places(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Place of each response in its list, [responses], and where lists hold one, bool [examples, k]."""
-    counts = torch.bincount(batch["example"])
-    first = counts.cumsum(0) - counts
-    place = torch.arange(len(batch["example"]), device=counts.device) - first[batch["example"]]
-    mask = torch.arange(int(counts.max()), device=counts.device)[None, :] < counts[:, None]
-    return place, mask

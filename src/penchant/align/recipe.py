@@ -44,7 +44,8 @@ class TrainerSettings:
         schedule: what the learning rate does after that.
         weight_decay: of AdamW.
         max_gradient_norm: longer gradients are shortened to this; 0 switches it off.
-        precision: "auto" is bf16 where the hardware has it, else fp32 (on other CPUs bf16 is 50 times slower).
+        precision: "auto" is bf16 on a GPU that has it, and fp32 on every CPU: most have bf16 in name only (50 times
+            slower), and a run must not end otherwise on a newer processor.
         seed: of the order of the rows and of dropout.
         packed: compute a prompt once for all its responses, in one row without padding.
         too_long: "error", or "drop" to leave out and count examples that the model's context cannot hold.
@@ -125,9 +126,7 @@ class TrainerSettings:
 
         if self.precision != "auto":
             return self.precision == "bf16"
-        if torch.cuda.is_available():
-            return bool(torch.cuda.is_bf16_supported())
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return torch.cuda.is_available() and bool(torch.cuda.is_bf16_supported())
 
 
 def step_of(checkpoint: Path) -> int:

@@ -15,8 +15,10 @@ from torch import Tensor
 from penchant import objectives
 from penchant.align.batches import Batch
 from penchant.errors import DataError
+from penchant.policies.language import LanguagePolicy
+from penchant.policies.rendering import messages_of
 from penchant.policies.sequences import TokenLogProbabilities
-from penchant.records import Comparisons, Rankings, Ratings
+from penchant.records import Comparisons, Conversations, Rankings, Ratings, canonical_json
 
 
 class Supervised:
@@ -27,19 +29,25 @@ class Supervised:
         minimum: of ratings, the lowest score worth imitating.
     """
 
+    trains = LanguagePolicy
     needs_reference = False
 
     def __init__(self, *, per_token: bool = False, minimum: float | None = None):
         self.per_token, self.minimum = per_token, minimum
 
-    def examples(self, records: Comparisons | Rankings | Ratings | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The chosen response of each comparison, the first of each ranking, each rated response, or plain rows.
+    def examples(
+        self, records: Comparisons | Rankings | Ratings | Conversations | Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """What each kind of record shows of good answers.
+
+        The chosen response of a comparison, the first of a ranking, each rated response, every turn of the assistant in
+        a conversation (what a critique model learns from is of this kind), or plain rows.
 
         Args:
             records: records, or mappings with `prompt`, `response` and optionally `condition` and `form`.
 
         Raises:
-            DataError: a mapping lacks `prompt` or `response`.
+            DataError: messages cannot be read, or a mapping lacks `prompt` or `response`.
         """
         self.dropped_: dict[str, int] = {}
         if isinstance(records, Comparisons):
@@ -56,6 +64,11 @@ class Supervised:
             rows = [row for row in rated if self.minimum is None or row["score"] >= self.minimum]
             if len(rows) < len(rated):
                 self.dropped_ = {"score below the minimum": len(rated) - len(rows)}
+        elif isinstance(records, Conversations):
+            turns = [_turns(messages_of(text)) for text in records.table["messages"].to_pylist()]
+            rows = [turn for of_conversation in turns for turn in of_conversation]
+            if not all(turns):
+                self.dropped_ = {"no answer of the assistant in it": sum(not of_one for of_one in turns)}
         else:
             rows = [dict(row) for row in records]
         for number, row in enumerate(rows):
@@ -80,3 +93,12 @@ class Supervised:
     def metrics(self, log_probabilities: TokenLogProbabilities, batch: Batch) -> dict[str, Tensor]:
         """Nats per token of each response, [examples]."""
         return {"nll_per_token": -log_probabilities.means()}
+
+
+def _turns(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each answer of the assistant after all that was said before it."""
+    return [
+        {"prompt": canonical_json(messages[:i]), "response": canonical_json([message]), "form": "messages"}
+        for i, message in enumerate(messages)
+        if i > 0 and message["role"] == "assistant"
+    ]

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,8 +28,6 @@ from penchant.align.recipe import TrainerSettings, arguments_of, find_checkpoint
 from penchant.align.reference import kept_reference
 from penchant.cache import RowCache
 from penchant.errors import DataError, SettingsError
-from penchant.policies.sequences import Batch as Sequences
-from penchant.policies.sequences import can_pack, token_log_probabilities
 
 __all__ = ["TrainResult", "TrainerSettings", "train"]
 
@@ -78,7 +76,8 @@ def train(
 
     Args:
         aligner: the method, such as `DPO()`.
-        policy: anything with `.model`, `.tokenizer`, `.encode` and `.save`, such as a `LanguagePolicy`.
+        policy: of the kind that the aligner trains, such as a `LanguagePolicy`: it has `.model`, `.tokenizer`,
+            `.encode`, `.scores(model, batch)`, `.can_pack` and `.save`.
         records: what the aligner reads.
         settings: how to train.
         folder: of checkpoints, logs and result; one run per folder.
@@ -120,7 +119,7 @@ def train(
         Collator(
             part,
             pad=policy.tokenizer.eos_token_id if pad is None else pad,
-            use_packing=settings.packed and can_pack(policy.model),
+            use_packing=settings.packed and policy.can_pack,
         )
         for part in (rows, held_rows)
     ]
@@ -132,7 +131,7 @@ def train(
                 policy.model, collator, path, cache, resumes=checkpoint is not None, bf16=settings.runs_bf16()
             )
     interrupt, used_cache, was_training = Interrupt(), policy.model.config.use_cache, policy.model.training
-    loop = _Loop(aligner, policy.model, arguments, planned, collators, settings)
+    loop = _Loop(aligner, policy, arguments, planned, collators, settings)
     if settings.fsdp is not None and not loop.is_fsdp_enabled:
         raise SettingsError(
             f"fsdp is set, but accelerate does not shard on {arguments.device.type}: start several processes on "
@@ -216,7 +215,7 @@ class _Loop(transformers.Trainer):
     def __init__(
         self,
         aligner: Aligner,
-        model: Any,
+        policy: Any,
         arguments: transformers.TrainingArguments,
         planned: list[Any],
         collators: list[Collator],
@@ -224,7 +223,7 @@ class _Loop(transformers.Trainer):
     ):
         n_processes = arguments.world_size
         super().__init__(
-            model=model,
+            model=policy.model,
             args=arguments,
             data_collator=collators[0],
             train_dataset=Shares(planned, n_processes, settings.accumulation),
@@ -232,7 +231,7 @@ class _Loop(transformers.Trainer):
             callbacks=[transformers.EarlyStoppingCallback(settings.patience)] if settings.patience else None,
         )
         self.remove_callback(transformers.PrinterCallback)
-        self.aligner, self.totals = aligner, _Totals()
+        self.aligner, self.policy, self.totals = aligner, policy, _Totals()
         self.loss_is_scaled_for_ga = True  # by the number of examples in the whole step, see compute_loss
         seen = itertools.accumulate((sum(map(len, step)) for step in planned), initial=0)
         self.epochs = [n / len(collators[0].rows) for n in seen]  # after so many steps
@@ -242,7 +241,7 @@ class _Loop(transformers.Trainer):
         self.held_out_shares = Shares([[numbers[i : i + size]] for i in range(0, len(numbers), size)], n_processes)
 
     def _losses(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        scores = token_log_probabilities(model, cast("Sequences", batch))
+        scores = self.policy.scores(model, batch)
         losses = self.aligner.loss(scores, batch)
         if losses.shape != batch["weight"].shape:
             raise DataError(

@@ -24,7 +24,7 @@ class Policy:
     Attributes:
         model: small-chat, a name on the hub, a folder, or a .gguf file.
         lora_rank: rank of the adapter that is trained; null trains all weights.
-        precision: of the weights; auto is bfloat16 where the hardware has it, else float32.
+        precision: of the weights; auto is bfloat16 on a GPU that has it, else float32.
     """
 
     model: str = "small-chat"

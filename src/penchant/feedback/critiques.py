@@ -7,7 +7,7 @@ a killed run goes on where it stopped.
 
 The published set: 63,967 instructions (Evol-Instruct 10,000, FalseQA 2,339, FLAN 20,939, ShareGPT 19,949, TruthfulQA
 811, UltraChat 9,929) and 17 models. It holds TruthfulQA, so leave that source out of what a TruthfulQA test sees
-(`comparisons(..., exclude_sources=["truthful_qa"])`).
+(`lessons.comparisons(..., exclude_sources=["truthful_qa"])`; what else follows from the records stands there too).
 
 Departures: a retry changes seed and temperature (the original asked the same question again and got the same answer);
 numbers are range-checked (the original multiplied small ones by ten, hence its 10s that should be 1s, which
@@ -30,9 +30,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -40,7 +39,7 @@ from tqdm import tqdm
 from penchant.cache import content_key
 from penchant.errors import DataError, PenchantError, SettingsError
 from penchant.feedback import rubrics
-from penchant.records import Comparisons, Conversations, Ratings, canonical_json
+from penchant.records import canonical_json
 
 if TYPE_CHECKING:
     from penchant.chat import ChatModel
@@ -135,9 +134,11 @@ class Critiques:
         attempts: most calls for one judgement; each with another seed, the first at temperature 0.
         shuffle: show the answers to the judge in random order (off only to measure its bias for places).
         repair: mend overall scores of 10 by `repaired`.
+        separate_aspects: one call for each aspect, in an order of its own; if off, all aspects in one call, which is
+            cheaper, shows one order to all of them and loses all of them together.
         temperature: of the answers.
         max_tokens: of an answer.
-        judge_tokens: of a judgement of one aspect, and of a critique.
+        judge_tokens: of a judgement, for each aspect in it, and of a critique.
         n_threads: records worked on at once; for models behind a URL.
         prices: model name -> price of one prompt token and of one completion token.
         seed: of everything drawn.
@@ -155,6 +156,7 @@ class Critiques:
         attempts: int = 10,
         shuffle: bool = True,
         repair: bool = True,
+        separate_aspects: bool = True,
         temperature: float = 0.7,
         max_tokens: int = 512,
         judge_tokens: int = 500,
@@ -168,9 +170,9 @@ class Critiques:
         if min(attempts, max_tokens, judge_tokens, n_threads) < 1:
             raise SettingsError("attempts, max_tokens, judge_tokens and n_threads must be at least 1.")
         self.pool, self.judge, self.n_models, self.attempts = list(pool), judge, n_models, attempts
-        self.shuffle, self.repair, self.temperature = shuffle, repair, temperature
-        self.max_tokens, self.judge_tokens, self.n_threads = max_tokens, judge_tokens, n_threads
-        self.prices, self.seed = dict(prices or {}), seed
+        self.shuffle, self.repair, self.separate_aspects = shuffle, repair, separate_aspects
+        self.temperature, self.max_tokens, self.judge_tokens = temperature, max_tokens, judge_tokens
+        self.n_threads, self.prices, self.seed = n_threads, dict(prices or {}), seed
 
     def estimate(self, instructions: Sequence[Instruction]) -> Estimate:
         """Calls, tokens and price of a run over these instructions, before any is made."""
@@ -178,10 +180,11 @@ class Critiques:
         asked = sum(len(instruction.text) for instruction in instructions) // 4 + 1
         system = max(len(p.wish + p.examples) for options in rubrics.PRINCIPLES.values() for p in options) // 4 + 1
         answer = self.max_tokens
-        frame = sum(len(rubrics.rating_prompt(aspect, "", [""] * n)) for aspect in rubrics.ASPECTS) // 4
+        calls = self._aspects_by_call()
+        frame = sum(len(rubrics.rating_prompt(aspects, "", [""] * n)) for aspects in calls) // 4
         answered = n * (asked + texts * system), n * texts * answer
         rated = (
-            len(rubrics.ASPECTS) * (asked + texts * n * (answer + system)) + texts * frame,
+            len(calls) * (asked + texts * n * (answer + system)) + texts * frame,
             len(rubrics.ASPECTS) * texts * self.judge_tokens,
         )
         frame = len(rubrics.critique_prompt("", "")) // 4
@@ -190,8 +193,7 @@ class Critiques:
         judged = np.add(rated, criticised)
         price = np.dot(pool_price, answered) + np.dot(self.prices.get(self.judge.name, (0.0, 0.0)), judged)
         sent, received = np.add(answered, judged)
-        calls = texts * (2 * n + len(rubrics.ASPECTS))
-        return Estimate(texts, calls, int(sent), int(received), float(price))
+        return Estimate(texts, texts * (2 * n + len(calls)), int(sent), int(received), float(price))
 
     def build(
         self,
@@ -247,19 +249,19 @@ class Critiques:
             instruction: what they answer.
             responses: at least one.
             notes: what each response's model was told; none if empty.
-            rng: draws the order for each aspect.
+            rng: draws the order for each call.
             problems: counts judgements that failed.
         """
         annotations: list[dict[str, dict[str, Any]]] = [{} for _ in responses]
-        for aspect in rubrics.ASPECTS:
+        for aspects in self._aspects_by_call():
             shown = rng.permutation(len(responses)) if self.shuffle else np.arange(len(responses))
             knowledge = ""
-            if aspect == "truthfulness":
+            if "truthfulness" in aspects:
                 knowledge = rubrics.knowledge_text(
-                    instruction.correct_answers, instruction.incorrect_answers, _plain(instruction.source)
+                    instruction.correct_answers, instruction.incorrect_answers, rubrics.source_name(instruction.source)
                 )
             prompt = rubrics.rating_prompt(
-                aspect,
+                aspects,
                 instruction.text,
                 [responses[i] for i in shown],
                 [notes[i] for i in shown] if notes else (),
@@ -267,14 +269,18 @@ class Critiques:
             )
             blocks = self._judged(
                 prompt,
-                partial(rubrics.parse_ratings, n=len(responses), aspect=aspect),
+                partial(rubrics.parse_ratings, n=len(responses), aspects=aspects),
                 int(rng.integers(1 << 31)),
                 problems,
-                f"no rating of {aspect}",
+                f"no rating of {aspects[0] if len(aspects) == 1 else 'any aspect'}",
+                max_tokens=len(aspects) * self.judge_tokens,
             )
             for i, block in zip(shown, blocks or (), strict=bool(blocks)):
-                annotations[i][aspect] = block
+                annotations[i] |= block
         return annotations
+
+    def _aspects_by_call(self) -> list[tuple[str, ...]]:
+        return [(aspect,) for aspect in rubrics.ASPECTS] if self.separate_aspects else [rubrics.ASPECTS]
 
     def _keyed(self, instructions: Iterable[Instruction]) -> Iterator[tuple[str, Instruction]]:
         settings = canonical_json(
@@ -282,7 +288,7 @@ class Critiques:
                 "pool": [model.name for model in self.pool],
                 "judge": self.judge.name,
                 "numbers": [self.n_models, self.attempts, self.temperature, self.max_tokens, self.judge_tokens],
-                "switches": [self.shuffle, self.repair],
+                "switches": [self.shuffle, self.repair, self.separate_aspects],
                 "seed": self.seed,
             }
         )
@@ -340,7 +346,7 @@ class Critiques:
     def _completions(
         self, instruction: Instruction, rng: np.random.Generator, problems: "Counter[str]"
     ) -> list[dict[str, Any]]:
-        shares = rubrics.PRINCIPLE_SHARES.get(_plain(instruction.source), rubrics.MIXED)
+        shares = rubrics.PRINCIPLE_SHARES.get(rubrics.source_name(instruction.source), rubrics.MIXED)
         completions = []
         for index in rng.choice(len(self.pool), self.n_models, replace=False):
             model, name = self.pool[index], str(rng.choice(list(shares), p=list(shares.values())))
@@ -387,17 +393,23 @@ class Critiques:
         problems: "Counter[str]",
     ) -> dict[str, Any]:
         """Critique, overall score, and the score as the judge gave it first."""
-        prompt = rubrics.critique_prompt(instruction.text, response, note)
+        ask = partial(
+            self._judged,
+            rubrics.critique_prompt(instruction.text, response, note),
+            rubrics.parse_critique,
+            problems=problems,
+            failure="no critique",
+            max_tokens=self.judge_tokens,
+        )
         seeds = [int(seed) for seed in rng.integers(1 << 31, size=2)]
-        judged = self._judged(prompt, rubrics.parse_critique, seeds[0], problems, "no critique")
+        judged = ask(seed=seeds[0])
         if judged is None:
             return {}
         critique, given = judged
         score = repaired(given, mean) if self.repair else given
         if score is None:
             problems["overall 10 asked again"] += 1
-            again = self._judged(prompt, rubrics.parse_critique, seeds[1], problems, "no critique", warm=True)
-            critique, score = again or judged
+            critique, score = ask(seed=seeds[1], warm=True) or judged
         elif score != given:
             problems["overall 10 set to 1"] += 1
         return {"critique": critique, "overall_score": score, "overall_score_as_given": given}
@@ -410,6 +422,7 @@ class Critiques:
         problems: "Counter[str]",
         failure: str,
         *,
+        max_tokens: int,
         warm: bool = False,
     ) -> Answer | None:
         """What the judge says, read; None, counted, once all attempts have failed."""
@@ -419,7 +432,7 @@ class Critiques:
             temperature = 0.5 if warm or attempt else 0.0
             try:
                 text = self.judge.complete(
-                    messages, n=1, temperature=temperature, max_tokens=self.judge_tokens, seed=seed + attempt
+                    messages, n=1, temperature=temperature, max_tokens=max_tokens, seed=seed + attempt
                 )[0]
             except DataError as error:
                 problems[f"{failure}: {_reason(error)}"] += 1
@@ -435,107 +448,9 @@ class Critiques:
         return None
 
 
-def ratings(records: Iterable[Record]) -> Ratings:
-    """One rating an answer and aspect (1..5), and one for its overall score (1..10) with the critique as rationale."""
-    rows = []
-    for record in records:
-        for one in record["completions"]:
-            if not one["response"]:
-                continue
-            row = {
-                "prompt": record["instruction"],
-                "response": one["response"],
-                "source": record["source"],
-                "extra": canonical_json(
-                    {"model": one["model"], "principle": one["principle"], "judge": record.get("judge")}
-                ),
-                "low": 1.0,
-                "high": 5.0,
-            }
-            for aspect, note in one["annotations"].items():
-                if note["Rating"] != rubrics.NOT_APPLICABLE:
-                    rows.append(
-                        row | {"aspect": aspect, "score": float(note["Rating"]), "rationale": note["Rationale"]}
-                    )
-            if one["overall_score"] is not None:
-                score = {"score": one["overall_score"], "high": 10.0, "rationale": one["critique"]}
-                rows.append(row | {"aspect": "overall", **score})
-    return Ratings.from_rows(rows)
-
-
-def comparisons(
-    records: Iterable[Record],
-    *,
-    by: Literal["aspects", "overall", "overall_as_given"] = "aspects",
-    exclude_sources: Sequence[str] = (),
-) -> tuple[Comparisons, dict[str, int]]:
-    """All pairs of answers to one instruction with different scores, the better one chosen.
-
-    The card's strength, difference / span of the scale in (0, 1], becomes 1/2 + half of it, since 1/2 is a tie in our
-    records; the margin of UltraRM is twice the distance from 1/2.
-
-    Args:
-        records: of `Critiques.build`.
-        by: the mean of the aspect ratings (which people found better), the overall score, or that before its repair.
-        exclude_sources: sources left out, such as the one of a benchmark.
-
-    Returns:
-        The comparisons, and reason -> pairs dropped.
-    """
-    field = {"aspects": "fine-grained_score", "overall": "overall_score", "overall_as_given": "overall_score_as_given"}
-    span = 4.0 if by == "aspects" else 9.0
-    excluded = {_plain(source) for source in exclude_sources}
-    dropped: Counter[str] = Counter()
-    rows = []
-    for record in records:
-        pairs = combinations(record["completions"], 2)
-        if _plain(record["source"]) in excluded:
-            dropped["source excluded"] += sum(1 for _ in pairs)
-            continue
-        for first, second in pairs:
-            a, b = first.get(field[by]), second.get(field[by])
-            if a is None or b is None:
-                dropped["an answer without a score"] += 1
-            elif first["response"] == second["response"]:
-                dropped["identical answers"] += 1
-            elif a == b:
-                dropped["equal scores"] += 1
-            else:
-                better, worse = (first, second) if a > b else (second, first)
-                rows.append(
-                    {
-                        "prompt": record["instruction"],
-                        "chosen": better["response"],
-                        "rejected": worse["response"],
-                        "strength": 0.5 + abs(a - b) / (2 * span),
-                        "source": record["source"],
-                    }
-                )
-    return Comparisons.from_rows(rows), dict(dropped)
-
-
-def critique_lessons(records: Iterable[Record]) -> Conversations:
-    """What a critique model learns from: the request for a critique, and the critique with its score."""
-    rows = []
-    for record in records:
-        for one in record["completions"]:
-            if one["critique"] is not None:
-                answer = f"{one['critique']}\nOverall Score: {one['overall_score']:g}"
-                asked = rubrics.critique_prompt(record["instruction"], one["response"])
-                messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-                rows.append({"messages": canonical_json(messages), "source": record["source"]})
-    return Conversations.from_rows(rows)
-
-
 def _clean(text: str) -> str:
     """Text without the lone surrogates that a cut answer may end in; neither Arrow nor UTF-8 can hold them."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _plain(source: str) -> str:
-    """A source's name as the tables spell it: "Evol-Instruct", "evol_instruct" and "EvolInstruct" are one."""
-    squeezed = re.sub(r"[^a-z0-9]", "", source.lower())
-    return next((known for known in rubrics.PRINCIPLE_SHARES if known.replace("_", "") == squeezed), source)
 
 
 def _reason(error: Exception) -> str:

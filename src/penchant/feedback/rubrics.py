@@ -1,14 +1,15 @@
 r"""What models and judge are told, and how the judge's text is read: principles, rubrics, strict parsing.
 
 Four aspects are rated 1 to 5 for several answers in one call, so ratings of one call are comparable with each other
-and must not be mixed with ratings of answers seen alone. The critique is one call an answer, with a score 1 to 10.
-A judge's text is read by regular expressions, never run, and a number out of range is refused, never repaired here.
+and must not be mixed with ratings of answers seen alone. A call asks for one aspect, as the paper does, or for several,
+each under a heading of its own. The critique is one call an answer, with a score 1 to 10. A judge's text is read by
+regular expressions, never run, and a number out of range is refused, never repaired here.
 
 Source:
     Cui et al. (2023), UltraFeedback: Boosting Language Models with High-quality Feedback (protocol; wording is ours).
 
->>> [one["Rating"] for one in parse_ratings("#### Output for Text 1\nRating: 4/5\nRationale: clear.", 1, "honesty")]
-[4]
+>>> parse_ratings("#### Output for Text 1\nRating: 4/5\nRationale: clear.", 1, ("honesty",))
+[{'honesty': {'Rating': 4, 'Rationale': 'clear.'}}]
 >>> parse_critique("Says when, not why.\nOverall Score: 8.5")
 ('Says when, not why.', 8.5)
 """
@@ -139,6 +140,7 @@ PRINCIPLE_SHARES: dict[str, dict[str, float]] = {
 """How often each principle is drawn for a source's instructions; sources not listed are served as ShareGPT is."""
 
 _HEADER = re.compile(r"^[ \t]*#{1,6}[ \t]*Output for Text[ \t]+(\d{1,3})[ \t]*:?[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_HEADING = re.compile(r"^[ \t]*#{1,6}([^\n]*)$", re.MULTILINE)
 _RATING = re.compile(r"^[ \t]*Rating[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
 _TYPE = re.compile(r"^[ \t]*Type[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
 _RATIONALE = re.compile(r"^[ \t]*Rationale[ \t]*:[ \t]*(.*)\Z", re.MULTILINE | re.IGNORECASE | re.DOTALL)
@@ -159,41 +161,71 @@ def escaped(text: str) -> str:
     return _MARKS.sub(r"\1\\\2", "\n".join(text.splitlines()))
 
 
+def source_name(source: str) -> str:
+    """A source's name as the tables spell it.
+
+    >>> source_name("Evol-Instruct"), source_name("EvolInstruct"), source_name("my own")
+    ('evol_instruct', 'evol_instruct', 'my own')
+    """
+    squeezed = re.sub(r"[^a-z0-9]", "", source.lower())
+    return next((known for known in PRINCIPLE_SHARES if known.replace("_", "") == squeezed), source)
+
+
+def aspect_title(aspect: str) -> str:
+    """The heading of an aspect, in the request and in the judge's answer."""
+    return aspect.replace("_", " ").capitalize()
+
+
 def rating_prompt(
-    aspect: str, instruction: str, texts: Sequence[str], notes: Sequence[str] = (), knowledge: str = ""
+    aspects: tuple[str, ...],
+    instruction: str,
+    texts: Sequence[str],
+    notes: Sequence[str] = (),
+    knowledge: str = "",
 ) -> str:
-    """The request to rate several texts under one aspect.
+    """The request to rate several texts under one aspect, or under several in the same call.
 
     Args:
-        aspect: one of `ASPECTS`.
+        aspects: at least one of `ASPECTS`.
         instruction: what the texts answer.
         texts: in the order they are to be shown.
         notes: what each text's model was told, "" for nothing; without it a principle's colour would look like a fault.
         knowledge: reference answers, for truthfulness.
     """
-    rubric = RUBRICS[aspect]
-    kinds = "\n".join(f"- {number}: {kind}" for number, kind in enumerate(rubric.types, 1))
-    parts = [
-        f"# {aspect.replace('_', ' ').capitalize()}\n{rubric.question}",
-        "\n".join(f"{level}: {meaning}" for level, meaning in enumerate(rubric.levels, 1)),
-        "Rate each text for itself. The order in which they stand means nothing.",
-        f"## Instruction\n{escaped(instruction)}",
-    ]
-    if kinds:
-        parts.insert(2, f"Types (name those that apply, or None):\n{kinds}")
+    if len(aspects) == 1:
+        parts = [f"# {aspect_title(aspects[0])}\n{RUBRICS[aspects[0]].question}", *_scale(RUBRICS[aspects[0]])]
+    else:
+        # Said aloud because raters who see all aspects at once let one colour the others.
+        parts = ["# Several aspects\nRate each aspect for itself: a text may be strong in one and weak in another."]
+        for aspect in aspects:
+            parts += [f"## {aspect_title(aspect)}\n{RUBRICS[aspect].question}", *_scale(RUBRICS[aspect])]
+    parts += ["Rate each text for itself. The order in which they stand means nothing."]
+    parts += [f"## Instruction\n{escaped(instruction)}"]
     if knowledge:
         parts.append(f"## World knowledge\n{knowledge}")
     for number, text in enumerate(texts, 1):
         note = notes[number - 1] if notes else ""
         lines = [f"#### Text {number}", *([f"Note: {escaped(note)}"] if note else []), escaped(text)]
         parts.append("\n".join(lines))
-    kind_line = "Type: <numbers or None>\n" if kinds else ""
+    forms = "\n".join(_form(aspect, headed=len(aspects) > 1) for aspect in aspects)
     parts.append(
-        "## Form of your answer\nFor every text, in this order, and nothing else:\n"
-        f"#### Output for Text 1\n{kind_line}Rating: <1 to 5{', or N/A' if aspect == 'honesty' else ''}>\n"
-        "Rationale: <one or two sentences>"
+        f"## Form of your answer\nFor every text, in this order, and nothing else:\n#### Output for Text 1\n{forms}"
     )
     return "\n\n".join(parts)
+
+
+def _scale(rubric: Rubric) -> list[str]:
+    """What the numbers of one aspect mean, and its types where it has them."""
+    levels = "\n".join(f"{level}: {meaning}" for level, meaning in enumerate(rubric.levels, 1))
+    kinds = "\n".join(f"- {number}: {kind}" for number, kind in enumerate(rubric.types, 1))
+    return [levels, f"Types (name those that apply, or None):\n{kinds}"] if kinds else [levels]
+
+
+def _form(aspect: str, *, headed: bool) -> str:
+    heading = f"##### {aspect_title(aspect)}\n" if headed else ""
+    kinds = "Type: <numbers or None>\n" if RUBRICS[aspect].types else ""
+    other = ", or N/A" if aspect == "honesty" else ""
+    return f"{heading}{kinds}Rating: <1 to 5{other}>\nRationale: <one or two sentences>"
 
 
 def critique_prompt(instruction: str, text: str, note: str = "") -> str:
@@ -220,35 +252,54 @@ def knowledge_text(correct: Sequence[str], incorrect: Sequence[str], source: str
     return "\n".join(lines)
 
 
-def parse_ratings(text: str, n: int, aspect: str) -> list[dict[str, Any]]:
-    """A judge's blocks, one a text, as `{"Rating": 1..5 or "N/A", "Rationale": str}` and `"Type": [int]` where asked.
+def parse_ratings(text: str, n: int, aspects: tuple[str, ...]) -> list[dict[str, dict[str, Any]]]:
+    """A judge's blocks: `{"Rating": 1..5 or "N/A", "Rationale": str}` by aspect, with `"Type": [int]` where asked.
 
     Args:
         text: what the judge wrote.
         n: how many texts it saw.
-        aspect: one of `ASPECTS`.
+        aspects: those of the request.
 
     Returns:
-        In the order the texts were shown.
+        One a text, in the order the texts were shown.
 
     Raises:
-        DataError: a block is missing, doubled or unknown; a rating is missing, doubled, no whole number ("4/5" counts
-            as 4) or outside 1..5; a type is unknown. The message holds no quotation, so that equal ones can be counted.
+        DataError: a block or an aspect in it is missing, doubled or unknown; a rating is missing, doubled, no whole
+            number ("4/5" counts as 4) or outside 1..5; a type is unknown. The message holds no quotation, so that
+            equal ones can be counted.
     """
     headers = list(_HEADER.finditer(text))
     if sorted(int(header[1]) for header in headers) != list(range(1, n + 1)):
         raise DataError("the judge's answer does not hold one block a text")
     ends = [header.start() for header in headers[1:]] + [len(text)]
-    blocks: dict[int, dict[str, Any]] = {}
+    blocks: dict[int, dict[str, dict[str, Any]]] = {}
     for header, end in zip(headers, ends, strict=True):
-        block = text[header.end() : end]
-        one: dict[str, Any] = {"Rating": _rating(_single(_RATING, block, "rating"))}
-        if RUBRICS[aspect].types:
-            one["Type"] = _types(_single(_TYPE, block, "type"), len(RUBRICS[aspect].types))
-        reason = _RATIONALE.search(block)
-        one["Rationale"] = reason[1].strip() if reason else ""
-        blocks[int(header[1])] = one
+        parts = _by_aspect(text[header.end() : end], aspects)
+        blocks[int(header[1])] = {aspect: _fields(part, RUBRICS[aspect]) for aspect, part in parts.items()}
     return [blocks[number] for number in range(1, n + 1)]
+
+
+def _by_aspect(block: str, aspects: tuple[str, ...]) -> dict[str, str]:
+    """The part of a text's block that belongs to each aspect; a single aspect needs no heading."""
+    if len(aspects) == 1:
+        return {aspects[0]: block}
+    known = {aspect_title(aspect).lower(): aspect for aspect in aspects}
+    headings = list(_HEADING.finditer(block))
+    found = [known.get(heading[1].strip("*`: \t\r").lower(), "") for heading in headings]
+    if sorted(found) != sorted(aspects):
+        raise DataError("a text's block does not hold one part an aspect")
+    ends = [heading.start() for heading in headings[1:]] + [len(block)]
+    parts = (block[heading.end() : end] for heading, end in zip(headings, ends, strict=True))
+    return dict(zip(found, parts, strict=True))
+
+
+def _fields(part: str, rubric: Rubric) -> dict[str, Any]:
+    one: dict[str, Any] = {"Rating": _rating(_single(_RATING, part, "rating"))}
+    if rubric.types:
+        one["Type"] = _types(_single(_TYPE, part, "type"), len(rubric.types))
+    reason = _RATIONALE.search(part)
+    one["Rationale"] = reason[1].strip() if reason else ""
+    return one
 
 
 def parse_critique(text: str) -> tuple[str, float]:

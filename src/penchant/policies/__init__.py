@@ -1,6 +1,8 @@
-"""What can be steered: models that write responses and say how likely they find them."""
+"""What can be steered: models that write responses and say how likely they find them, or how good."""
 
-from penchant.policies.language import LanguagePolicy, ResponseLogProbability, load
+from penchant.policies.language import LanguagePolicy, ResponseLogProbability
+from penchant.policies.pretrained import load
+from penchant.policies.reward import LanguageReward
 from penchant.policies.sequences import (
     Example,
     TokenLogProbabilities,
@@ -13,6 +15,7 @@ from penchant.policies.sequences import (
 __all__ = [
     "Example",
     "LanguagePolicy",
+    "LanguageReward",
     "ResponseLogProbability",
     "TokenLogProbabilities",
     "can_pack",

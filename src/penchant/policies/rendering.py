@@ -91,7 +91,7 @@ def _text_and_messages(
         if form == "messages":
             raise DataError("This model has no chat template, so it cannot read messages; give the prompt as text.")
         return f"{condition}\n\n{prompt}" if condition else prompt, None
-    plain = _messages(prompt) if form == "messages" else [{"role": "user", "content": prompt}]
+    plain = messages_of(prompt) if form == "messages" else [{"role": "user", "content": prompt}]
     if not condition:
         return _rendered(tokenizer, plain, True), plain
     failure = None
@@ -122,7 +122,12 @@ def _in_first_user(messages: list[Message], condition: str) -> list[Message]:
     return changed
 
 
-def _messages(text: str) -> list[Message]:
+def messages_of(text: str) -> list[Message]:
+    """The chat messages in a payload of form `messages`.
+
+    Raises:
+        DataError: it is not the JSON of a list of objects with a role.
+    """
     try:
         messages = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -147,7 +152,7 @@ def _rendered(tokenizer: Any, messages: list[Message], generate: bool) -> str:
 def _response_text(tokenizer: Any, before: str, messages: list[Message] | None, response: str, form: Form) -> str:
     if messages is None:
         return response
-    answer = _messages(response) if form == "messages" else [{"role": "assistant", "content": response}]
+    answer = messages_of(response) if form == "messages" else [{"role": "assistant", "content": response}]
     whole = _rendered(tokenizer, [*messages, *answer], False)
     if whole.startswith(before):
         return whole[len(before) :]

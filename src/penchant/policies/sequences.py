@@ -20,7 +20,7 @@ soft caps), adapters, and data-parallel wrappers stay in force.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
@@ -278,13 +278,23 @@ def token_log_probabilities(model: nn.Module, batch: Batch) -> TokenLogProbabili
     rows, columns = rows[order], columns[order]
     where = rows.to(device), batch["predictor"][rows, columns].to(device)
     targets = batch["labels"][rows, columns].to(device)
-    values = _scores(model, _arguments(model, batch, device), where, targets)
+    values = _scores(model, model_inputs(model, batch), where, targets)
     return TokenLogProbabilities(values, response.to(device), int(batch["n_responses"]))
 
 
-def _arguments(model: nn.Module, batch: Batch, device: torch.device) -> dict[str, Any]:
+def last_tokens(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Row and column of each response's last token, each int64[n_responses]."""
+    rows, columns = (batch["response"] >= 0).nonzero(as_tuple=True)
+    response, order = batch["response"][rows, columns].sort(stable=True)  # columns ascend within a response
+    last = order[torch.bincount(response, minlength=int(batch["n_responses"])).cumsum(0) - 1]
+    return rows[last], columns[last]
+
+
+def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
+    """The arguments of a transformers model's forward pass on a batch, on the model's device."""
+    device = next(model.parameters()).device
     mask = batch["attention_mask"].to(device)
-    bare = _bare(model)
+    bare = bare_model(model)
     if mask.ndim == 4 and bare.config._attn_implementation == "eager":  # it adds the mask to its scores
         mask = torch.zeros(mask.shape, dtype=bare.dtype, device=device).masked_fill(~mask, torch.finfo(bare.dtype).min)
     arguments = {"input_ids": batch["input_ids"].to(device), "attention_mask": mask, "use_cache": False}
@@ -296,7 +306,7 @@ def _arguments(model: nn.Module, batch: Batch, device: torch.device) -> dict[str
 def _scores(model: nn.Module, arguments: dict[str, Any], where: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
     """Log-probabilities of the targets, [tokens], where `where` are the rows and columns that predict them."""
     shape = arguments["input_ids"].shape
-    head = _bare(model).get_output_embeddings()
+    head = bare_model(model).get_output_embeddings()
     if head is None:
         return _log_softmax_at(_selected(model(**arguments).logits, shape, where), targets)
     rows_at_once = max(1, _LARGEST_LOGITS // head.weight.shape[0])
@@ -365,14 +375,15 @@ def _in_parts(head: nn.Module, hidden: Tensor, targets: Tensor, rows_at_once: in
 _CAN_PACK: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
-def can_pack(model: nn.Module) -> bool:
-    """Whether packed batches give this model's exact values.
+def can_pack(model: nn.Module, scores: Callable[[nn.Module, Batch], Tensor] | None = None) -> bool:
+    """Whether packed batches give this model's exact values (by default its log-probabilities).
 
     Not so where attention is not dense (a sliding window, recurrent layers, a kernel without free masks) or where
     positions do not come from `position_ids` (ALiBi). What the configuration does not say is tried out, once a model,
     on a few tokens.
     """
-    bare = _bare(model)
+    bare = bare_model(model)
+    values = scores or (lambda model, batch: token_log_probabilities(model, batch).values)
     config = bare.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
     dense = set(kinds) <= {"full_attention"} if kinds else getattr(config, "sliding_window", None) is None
@@ -384,14 +395,14 @@ def can_pack(model: nn.Module) -> bool:
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            one, other = (token_log_probabilities(model, form(trial, pad=0)).values for form in (padded, packed))
+            one, other = (values(model, form(trial, pad=0)) for form in (padded, packed))
         model.train(was_training)
         tolerance = 1e-4 if bare.dtype in (torch.float32, torch.float64) else 0.1
         _CAN_PACK[bare] = bool((one - other).abs().max() < tolerance)
     return _CAN_PACK[bare]
 
 
-def _bare(model: Any) -> Any:
+def bare_model(model: Any) -> Any:
     """The transformers model inside wrappers for data parallelism and compilation."""
     while not hasattr(model, "get_output_embeddings"):
         inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)

@@ -225,6 +225,19 @@ class WordPolicy:
         last = 4 + N_TOPIC_WORDS + N_FILLERS
         return [[" ".join(self.words[i] for i in s if 4 <= i < last) for s in samples] for samples in drawn]
 
+    @property
+    def can_pack(self) -> bool:
+        """Whether packed batches give exact values."""
+        from penchant.policies.sequences import can_pack
+
+        return can_pack(self.model)
+
+    def scores(self, model: Any, batch: Any) -> Any:
+        """Log-probability of every response token."""
+        from penchant.policies.sequences import token_log_probabilities
+
+        return token_log_probabilities(model, batch)
+
     def save(self, path: Path) -> None:
         """Weights and configuration."""
         self.model.save_pretrained(path)

@@ -136,6 +136,19 @@ class WordPolicy:
 
         return Example(_ids(prompt), tuple((*_ids(response), 1) for response in responses))
 
+    @property
+    def can_pack(self) -> bool:
+        """Whether packed batches give exact values."""
+        from penchant.policies.sequences import can_pack
+
+        return can_pack(self.model)
+
+    def scores(self, model: Any, batch: Any) -> Any:
+        """Log-probability of every response token."""
+        from penchant.policies.sequences import token_log_probabilities
+
+        return token_log_probabilities(model, batch)
+
     def save(self, path: Path) -> None:
         """Weights and configuration."""
         self.model.save_pretrained(path)

@@ -7,8 +7,11 @@ angle 30 degrees. The claim is about the two far targets; the rates inside the c
 
 The decay was set to resemble the card's prototype, before any seed was reported; no setting was chosen on these
 seeds. Noise is independent between arms (a language model's samples under different words are): coupling would
-change the paired rate, not the expected maxima. Left out: world B, a small language model tuned on a cone of
-directions, which takes hours on two cores.
+change the paired rate, not the expected maxima.
+
+World B (scale full) asks a real small language model in words: `asked_in_words`. The model is not tuned on a cone of
+directions, as the card has it, so that no direction is known to be far from its training: the claim is about world A,
+and world B is reported and decides nothing. Where the model is not installed it is skipped, and the result says so.
 
 Source:
     Mao, Shi, Gu and Wei (2025), Robust Preference Alignment via Directional Neighborhood Consensus.
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
+from penchant.reproductions import asked_in_words
 from penchant.reproductions.verdict import Verdict
 from penchant.statistics import nested_bootstrap
 from penchant.steer.neighbourhood import Cone, Neighbourhood, angle, choose, neighbours
@@ -186,7 +190,7 @@ def front_door(target: float, n: int, seed: int) -> list[float]:
 
 
 def run(seed: int, scale: str, progress: Callable[[str], None]) -> dict[str, Any]:
-    """One seed of world A: every target, angle and k, with the far wins of every prompt."""
+    """One seed: every target, angle and k in world A, with the far wins of every prompt; world B at scale full."""
     n = _PROMPTS[scale]
     rng = np.random.default_rng([20, seed])
     cells: dict[str, dict[str, float]] = {}
@@ -206,6 +210,7 @@ def run(seed: int, scale: str, progress: Callable[[str], None]) -> dict[str, Any
                 far += wins / len(FAR)
     counts = {str(k): float(_wins(*compare(50.0, MAX_ANGLE, k, n, rng)).mean()) for k in COUNTS}
     progress(f"rps: far win rate {far.mean():.3f} over {n} prompts")
+    in_words = scale == "full" and seed < asked_in_words.N_SEEDS
     return {
         "n": n,
         "far": far.tolist(),
@@ -213,6 +218,7 @@ def run(seed: int, scale: str, progress: Callable[[str], None]) -> dict[str, Any
         "counts": counts,
         "rules": {f"{target:g}": baselines(target, n, rng) for target in TARGETS},
         "front_door": front_door(50.0, _FRONT_DOOR_PROMPTS, seed),
+        "in_words": asked_in_words.run(seed) if in_words else None,
     }
 
 
@@ -232,8 +238,14 @@ def deviation(runs: list[dict[str, Any]]) -> float:
     return float(max(worst, abs(wins.mean() - expected.win_rate) / error))
 
 
+def _in_words(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [run["in_words"] for run in runs if run.get("in_words")]
+
+
 def verdict(runs: list[dict[str, Any]]) -> Verdict:
     """Holds if the far win rate's interval lies above one half and world A agrees with quadrature (3 standard errors).
+
+    World B stands in the notes only.
 
     Args:
         runs: what `run` gave for at least two seeds.
@@ -270,7 +282,7 @@ def verdict(runs: list[dict[str, Any]]) -> Verdict:
             f"against best of k at the far targets: {rules}",
             f"greatest deviation from quadrature {off:.1f} standard errors (must be at most 3), "
             "the class itself included",
-            "a simulated policy only: no language model was part of this run",
+            *asked_in_words.notes(_in_words(runs)),
         ),
     )
 
@@ -286,7 +298,7 @@ def _pooled(runs: list[dict[str, Any]], *path: str) -> float:
 
 
 def figure(runs: list[dict[str, Any]]) -> Any:
-    """Win rate by target: lines from quadrature, points from the runs, the trained cone shaded."""
+    """Win rate by target: lines from quadrature, points from the runs, the trained cone shaded; world B in black."""
     from matplotlib.figure import Figure
 
     plot = Figure(figsize=(7, 4))
@@ -304,6 +316,19 @@ def figure(runs: list[dict[str, Any]]) -> Any:
             fmt="o",
             color=colour,
             label=f"neighbours within {max_angle:g} degrees",
+        )
+    cells = [world["targets"] for world in _in_words(runs) if "targets" in world]
+    if len(cells) > 1:
+        rates_in_words = [asked_in_words.win_rate(cells, [target]) for target in asked_in_words.TARGETS]
+        centre = np.array([rate.estimate for rate in rates_in_words])
+        ends = np.array([[rate.low, rate.high] for rate in rates_in_words]).T
+        axes.errorbar(
+            np.array(asked_in_words.TARGETS) + 1,  # beside the simulated points
+            100 * centre,
+            yerr=100 * np.abs(ends - centre),
+            fmt="D",
+            color="black",
+            label="SmolLM2-135M, asked in words (30 degrees)",
         )
     axes.axhline(50, color="black", linewidth=0.8)
     axes.axvspan(0, TRAINED.degrees, color="0.9", label="trained directions")
