@@ -22,20 +22,21 @@ from paired import Found, Result, Stopwatch, Work, alternate, apart, arguments, 
 MOST_DIFFERENCE = 1e-5
 COPIES = 4
 BATCH_SIZES = (16, 32, 64, 128)
-WORDS = (
-    "the of and to in is you that it he was for on are as with his they at be this have from or one had by word but "
-    "not what all were we when your can said there use an each which she do how their if will up other about out many "
-    "then them these so some her would make like him into time has look two more write go see number no way could "
-    "people my than first water been call who oil its now find long down day did get come made may part"
-).split()
+SENTENCE = """
+    the of and to in is you that it he was for on are as with his they at be this have from or one had by word but not
+    what all were we when your can said there use an each which she do how their if will up other about out many then
+    them these so some her would make like him into time has look two more write go see number no way could people my
+    than first water been call who oil its now find long down day did get come made may part
+"""
 RATIOS = ("throughput_ratio", "duplicates_ratio", "warm_cache_ratio", "memory_ratio")
 
 
 def texts(n: int, seed: int = 0) -> list[str]:
     """So many texts of 5 to 200 common words, short ones more often than long ones; all different."""
     rng = np.random.default_rng(seed)
+    words = SENTENCE.split()
     lengths = np.exp(rng.uniform(np.log(5), np.log(200), n)).astype(int)
-    return [f"{number} {' '.join(rng.choice(WORDS, length))}" for number, length in enumerate(lengths)]
+    return [f"{number} {' '.join(rng.choice(words, length))}" for number, length in enumerate(lengths)]
 
 
 def repeated(n: int) -> list[str]:

@@ -13,8 +13,10 @@ import tiny_model
 
 from penchant import encoders
 from penchant.cache import RowCache
-from penchant.encoders import Attributes, Cached, HiddenState, MiniLM, Vectors, encode_responses
+from penchant.encoders import Attributes, Cached, HiddenState, MiniLM, Vectors, encode_turns
 from penchant.errors import DataError, MissingExtraError, SettingsError
+from penchant.records import canonical_json
+from penchant.turns import Turn
 
 
 class Counting:
@@ -84,15 +86,13 @@ def test_a_column_that_is_named_twice_is_refused():
 
 def test_a_response_is_read_after_its_prompt_unless_the_encoder_says_otherwise(tmp_path: Path):
     inner = Counting()
-    encode_responses(inner, ["Why?", "How?"], ["Because.", "So."])
-    assert inner.asked == ["Why?\n\nBecause.", "How?\n\nSo."]
+    encode_turns(inner, [Turn("Why?", "Because."), Turn("How?", "So.", context="Ann")])
+    assert inner.asked == ["Why?\n\nBecause.", "Ann\n\nHow?\n\nSo."]
     cache = RowCache(tmp_path / "rows.sqlite")
-    assert encode_responses(Cached(inner, cache), ["Why?"], ["Because."]).tolist() == [[14, 2]]
+    assert encode_turns(Cached(inner, cache), [Turn("Why?", "Because.")]).tolist() == [[14, 2]]
     numbers = Attributes(["x"])
     for encoder in numbers, Cached(numbers, cache):
-        assert encode_responses(encoder, ["Why?"], ['{"x": 3}']).tolist() == [[3]]
-    with pytest.raises(DataError, match="1 prompts for 2 responses"):
-        encode_responses(inner, ["Why?"], ["a", "b"])
+        assert encode_turns(encoder, [Turn("Why?", '{"x": 3}')]).tolist() == [[3]]
 
 
 # --- cache ------------------------------------------------------------------------------------------------------------
@@ -308,13 +308,26 @@ def test_hidden_states_are_those_of_each_text_alone(policy: Any, pooling: Any):
 
 def test_a_response_is_read_to_the_mark_that_ends_its_turn(policy: Any):
     encoder = HiddenState(policy)
-    assert encoder.payload("Why?", "So.") == ("<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nSo.<|im_end|>")
+    assert encoder.payload(Turn("Why?", "So.")) == (
+        "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nSo.<|im_end|>"
+    )
     example = policy.encode("Why?", ["So."])
-    text = policy.tokenizer(encoder.payload("Why?", "So."), add_special_tokens=False)["input_ids"]
+    text = policy.tokenizer(encoder.payload(Turn("Why?", "So.")), add_special_tokens=False)["input_ids"]
     assert text == [*example.prompt, *example.responses[0]]
-    vectors = encode_responses(encoder, ["Why?", "How?", "Why?"], ["So.", "So.", "No."])
+    vectors = encode_turns(encoder, [Turn("Why?", "So."), Turn("How?", "So."), Turn("Why?", "No.")])
     assert abs(vectors[0] - vectors[1]).max() > 1e-3
     assert abs(vectors[0] - vectors[2]).max() > 1e-3
+
+
+def test_messages_and_a_context_are_read_as_the_policy_reads_them(policy: Any):
+    asked = canonical_json([{"role": "user", "content": "Why?"}])
+    told = canonical_json([{"role": "assistant", "content": "So."}])
+    encoder = HiddenState(policy)
+    turn = Turn(asked, told, context="Be brief.", form="messages")
+    assert encoder.payload(turn) == encoder.payload(Turn("Why?", "So.", context="Be brief."))
+    example = policy.encode(asked, [told], condition="Be brief.", form="messages")
+    text = policy.tokenizer(encoder.payload(turn), add_special_tokens=False)["input_ids"]
+    assert text == [*example.prompt, *example.responses[0]]
 
 
 def test_a_text_that_the_model_cannot_read_whole_is_refused(policy: Any):
@@ -351,5 +364,5 @@ def test_the_name_changes_with_the_weights_and_training_mode_does_not_matter(tmp
 def test_without_a_chat_template_prompt_and_response_are_joined(tmp_path: Path):
     pytest.importorskip("torch")
     encoder = HiddenState(tiny_model.write(tmp_path / "plain", template=None))
-    assert encoder.payload("Why?", " So.") == "Why? So.<|im_end|>"
-    assert encode_responses(encoder, ["Why?"], [" So."]).shape == (1, 32)
+    assert encoder.payload(Turn("Why?", " So.")) == "Why? So.<|im_end|>"
+    assert encode_turns(encoder, [Turn("Why?", " So.")]).shape == (1, 32)

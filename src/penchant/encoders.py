@@ -1,8 +1,8 @@
 """Payloads to vectors, once: sentence vectors, a language model's hidden states, plain numbers; kept by content.
 
 An encoder has a `name`, which says what its vectors mean (equal names give equal vectors, so that a cache can trust
-it), `encode(payloads) -> float32[n, dim]`, and, where a prompt and a response should not simply be joined by a blank
-line, `payload(prompt, response) -> str`. Nothing is ever cut off: what is too long is read in windows or refused.
+it), `encode(payloads) -> float32[n, dim]`, and, where prompt and response should not simply be read as running text,
+`payload(turn) -> str`. Nothing is ever cut off: what is too long is read in windows or refused.
 
 >>> Attributes().encode(['{"length": 3, "humour": 0.5}', '{"humour": 1, "length": 2}']).tolist()
 [[0.5, 3.0], [1.0, 2.0]]
@@ -21,6 +21,7 @@ import numpy as np
 from penchant.cache import RowCache, content_key
 from penchant.errors import DataError, MissingExtraError, SettingsError
 from penchant.records import canonical_json
+from penchant.turns import Turn
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -36,32 +37,21 @@ class Encoder(Protocol):
         """Vectors of the payloads, float32[n, dim], each independent of the others in the call."""
 
 
-def encode_responses(encoder: Encoder, prompts: Sequence[str], responses: Sequence[str]) -> Vectors:
+def encode_turns(encoder: Encoder, turns: Sequence[Turn]) -> Vectors:
     """Vectors of responses, each read after its prompt.
 
     Args:
-        encoder: its `payload(prompt, response)` says how the two become one payload. Without that method they are
-            joined by a blank line.
-        prompts: one for each response.
-        responses: what was answered.
+        encoder: its `payload(turn)` says what of a turn it reads. Without that method it is all of it as running text.
+        turns: responses in their places.
 
     Returns:
         float32[n, dim].
 
-    Raises:
-        DataError: the numbers of prompts and responses differ.
-
-    >>> encode_responses(Attributes(["x"]), ["a prompt"], ['{"x": 1}']).tolist()
+    >>> encode_turns(Attributes(["x"]), [Turn("a prompt", '{"x": 1}')]).tolist()
     [[1.0]]
     """
-    if len(prompts) != len(responses):
-        raise DataError(f"{len(prompts)} prompts for {len(responses)} responses; give one prompt for each response.")
-    payload = getattr(encoder, "payload", _joined)
-    return encoder.encode([payload(prompt, response) for prompt, response in zip(prompts, responses, strict=True)])
-
-
-def _joined(prompt: str, response: str) -> str:
-    return f"{prompt}\n\n{response}"
+    payload = getattr(encoder, "payload", Turn.text)
+    return encoder.encode([payload(turn) for turn in turns])
 
 
 def _require_texts(payloads: Sequence[str]) -> None:
@@ -94,9 +84,9 @@ class Attributes:
         """The columns in their order."""
         return "attributes" if self.columns is None else f"attributes:{json.dumps(list(self.columns))}"
 
-    def payload(self, prompt: str, response: str) -> str:
+    def payload(self, turn: Turn) -> str:
         """The response alone."""
-        return response
+        return turn.response
 
     def encode(self, payloads: Sequence[str]) -> Vectors:
         """The numbers in the order of the columns.
@@ -256,12 +246,11 @@ class HiddenState:
 
         return f"hidden-state/{self.pooling}/{self._policy.name}-{fingerprint(self._policy.model)}"
 
-    def payload(self, prompt: str, response: str) -> str:
+    def payload(self, turn: Turn) -> str:
         """The text of a whole turn, as the model would have written it."""
-        from penchant.policies.rendering import prompt_text
+        from penchant.policies.rendering import turn_text
 
-        tokenizer = self._policy.tokenizer
-        return f"{prompt_text(tokenizer, prompt)}{response}{tokenizer.eos_token or ''}"
+        return turn_text(self._policy.tokenizer, turn)
 
     def encode(self, payloads: Sequence[str]) -> Vectors:
         """States of the last layer, float32[n, hidden size].
@@ -358,10 +347,9 @@ class Cached:
         """The inner encoder's: the vectors are the same."""
         return self.encoder.name
 
-    def payload(self, prompt: str, response: str) -> str:
-        """As the inner encoder joins them."""
-        join = getattr(self.encoder, "payload", _joined)
-        return str(join(prompt, response))
+    def payload(self, turn: Turn) -> str:
+        """What the inner encoder reads."""
+        return str(getattr(self.encoder, "payload", Turn.text)(turn))
 
     def encode(self, payloads: Sequence[str]) -> Vectors:
         """Vectors of the payloads, float32[n, dim]; only those never seen are computed, and equal ones once."""
@@ -402,9 +390,9 @@ class Joined:
         """The names of all."""
         return "+".join(encoder.name for encoder in self.encoders)
 
-    def payload(self, prompt: str, response: str) -> str:
+    def payload(self, turn: Turn) -> str:
         """The JSON list of what each encoder reads."""
-        return canonical_json([getattr(encoder, "payload", _joined)(prompt, response) for encoder in self.encoders])
+        return canonical_json([getattr(encoder, "payload", Turn.text)(turn) for encoder in self.encoders])
 
     def encode(self, payloads: Sequence[str]) -> Vectors:
         """Vectors of the payloads, float32[n, sum of dims]; each payload as `payload` made it."""

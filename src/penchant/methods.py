@@ -71,6 +71,20 @@ METHODS: tuple[Method, ...] = (
         "ranking_accuracy",
     ),
     Method(
+        "reward_model",
+        "a reward for everybody: a language model fine-tuned to say which response people prefer",
+        "align",
+        "penchant.align.reward_model:RewardModel",
+        "Stiennon et al. 2020",
+    ),
+    Method(
+        "supervised",
+        "imitate good answers: what was chosen, rated high, or said in a conversation",
+        "align",
+        "penchant.align.supervised:Supervised",
+        "Ouyang et al. 2022",
+    ),
+    Method(
         "dpa",
         "one policy for every direction of preference, by conditioned rejection sampling",
         "align",

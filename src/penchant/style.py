@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from penchant.turns import Turn
+
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
@@ -94,9 +96,9 @@ class Style:
     name = "style-1"
     columns = tuple(_COLUMNS)
 
-    def payload(self, prompt: str, response: str) -> str:
+    def payload(self, turn: Turn) -> str:
         """Only the response is looked at."""
-        return response
+        return turn.answer()
 
     def encode(self, payloads: Sequence[str]) -> Array:
         """The numbers of each text.

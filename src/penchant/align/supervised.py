@@ -16,9 +16,9 @@ from penchant import objectives
 from penchant.align.batches import Batch
 from penchant.errors import DataError
 from penchant.policies.language import LanguagePolicy
-from penchant.policies.rendering import messages_of
 from penchant.policies.sequences import TokenLogProbabilities
 from penchant.records import Comparisons, Conversations, Rankings, Ratings, canonical_json
+from penchant.turns import messages_of
 
 
 class Supervised:

@@ -13,7 +13,6 @@ from penchant.exchange import write_json
 from penchant.methods import METHODS
 from penchant.methods import method as row_of
 from penchant.methods import resolve as named
-from penchant.policies import LanguagePolicy
 from penchant.settings import dump, resolve
 
 
@@ -59,7 +58,7 @@ def align(
     known = {row.name for row in METHODS}
     target = named(method) if "." in method and method not in known else row_of(method).resolve()
     aligner = target(**resolve(target, settings, where="settings."))
-    trained = LanguagePolicy(policy.model, lora_rank=policy.lora_rank, precision=policy.precision)
+    trained = aligner.trains(policy.model, lora_rank=policy.lora_rank, precision=policy.precision)
     result = train(aligner, trained, comparisons, settings=trainer, folder=out, resume=resume)
     recipe = {"method": method, "data": data, "policy": policy, "settings": settings, "trainer": trainer, "out": out}
     (out / "align.yaml").write_text(dump(recipe), encoding="utf-8")

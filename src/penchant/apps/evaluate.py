@@ -7,6 +7,7 @@ from penchant.apps.data import Data, shown_drops
 from penchant.apps.outcome import Outcome
 from penchant.evaluate.ranking_accuracy import Likelihoods, RankedRight, audit
 from penchant.policies import LanguagePolicy
+from penchant.turns import turns
 
 
 def evaluate(
@@ -23,11 +24,13 @@ def evaluate(
     comparisons, dropped, _ = data.comparisons()
     policy = LanguagePolicy(model, adapter=adapter)
     prompts, chosen, rejected = (comparisons.table[name].to_pylist() for name in ("prompt", "chosen", "rejected"))
+    contexts = comparisons.table["context"].to_pylist()
+    forms = [turn.form for turn in turns(comparisons, "chosen")]
     strength = comparisons.numpy("strength").astype(float)
 
     def likelihoods(*, reference: bool) -> Likelihoods:
         pairs = [list(pair) for pair in zip(chosen, rejected, strict=True)]
-        scores = policy.log_probabilities(prompts, pairs, reference=reference)
+        scores = policy.log_probabilities(prompts, pairs, condition=contexts, form=forms, reference=reference)
         columns = [[row[i].sum for row in scores] for i in (0, 1)] + [
             [row[i].n_tokens for row in scores] for i in (0, 1)
         ]

@@ -2,18 +2,18 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from penchant.apps import report
 from penchant.apps.data import Data, shown_drops
 from penchant.apps.one_for_all import adapted, compare, split_for
 from penchant.apps.outcome import Outcome
 from penchant.cache import RowCache
-from penchant.encoders import Attributes, Encoder, Joined, MiniLM
+from penchant.encoders import Attributes, Encoder, HiddenState, Joined, MiniLM
 from penchant.encoders import Cached as CachedEncoder
-from penchant.errors import DataError
+from penchant.errors import DataError, UnknownNameError, nearest
 from penchant.exchange import write_json
 from penchant.methods import METHODS, method, resolve
 from penchant.preference import PreferenceModel
@@ -21,20 +21,33 @@ from penchant.settings import resolve as resolved
 from penchant.store import Store
 from penchant.style import Style
 
-Encoding = Literal["minilm", "style", "minilm+style", "attributes"]
+ENCODERS: dict[str, Callable[[], Encoder]] = {
+    "minilm": lambda: CachedEncoder(MiniLM(), RowCache()),
+    "style": Style,
+    "minilm+style": lambda: Joined(Style(), CachedEncoder(MiniLM(), RowCache())),
+    "attributes": Attributes,
+}
 
 
-def encoder_of(name: Encoding) -> Encoder:
-    """The encoder of a name; sentence vectors are kept on disk."""
-    if name == "attributes":
-        return Attributes()
-    if name == "style":
-        return Style()
-    vectors = CachedEncoder(MiniLM(), RowCache())
-    return vectors if name == "minilm" else Joined(Style(), vectors)
+def encoder_of(name: str) -> Encoder:
+    """The encoder of a name, or the states of a reward model in a folder; vectors are kept on disk.
+
+    Raises:
+        UnknownNameError: there is neither.
+    """
+    if name in ENCODERS:
+        return ENCODERS[name]()
+    if not Path(name).is_dir():
+        raise UnknownNameError(
+            f"No encoder is called {name!r}: {nearest(name, ENCODERS)} A folder of a reward model works too "
+            "(`penchant align --method reward_model` leaves one)."
+        )
+    from penchant.policies.reward import LanguageReward  # takes seconds to import
+
+    return CachedEncoder(HiddenState(LanguageReward.saved(name)), RowCache())
 
 
-def build(name: str, encoder: Encoding, settings: Mapping[str, Any]) -> PreferenceModel:
+def build(name: str, encoder: str, settings: Mapping[str, Any]) -> PreferenceModel:
     """An unfitted model of people, by the name of a method or the dotted path of a class.
 
     Raises:
@@ -66,7 +79,7 @@ def learn(
     *,
     method: str = "bradley_terry",
     data: Data = Data(),
-    encoder: Encoding = "minilm+style",
+    encoder: str = "minilm+style",
     settings: Mapping[str, Any] = {},
     out: Path = Path("model"),
 ) -> Outcome:
@@ -78,7 +91,8 @@ def learn(
     Args:
         method: a method of the room `learn` (see `penchant methods`), or the dotted path of your own class.
         data: what to learn from.
-        encoder: how texts become vectors; attributes for payloads that are JSON objects of numbers.
+        encoder: how texts become vectors: minilm, style, minilm+style, attributes (payloads that are JSON objects of
+            numbers), or the folder of a reward model that other choices have trained.
         settings: the method's own settings; `penchant methods NAME` lists them.
         out: folder of the learnt model.
     """

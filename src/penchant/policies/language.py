@@ -20,9 +20,9 @@ from penchant.errors import DataError
 from penchant.policies import rendering
 from penchant.policies.log_probabilities import kept_sums
 from penchant.policies.pretrained import Condition, Forms, Pretrained, evaluating, one_for_each
-from penchant.policies.rendering import Form
 from penchant.policies.sampling import sample_tokens
 from penchant.policies.sequences import Batch, Example, TokenLogProbabilities, can_pack, token_log_probabilities
+from penchant.turns import Form
 
 
 class ResponseLogProbability(NamedTuple):

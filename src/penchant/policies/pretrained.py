@@ -15,8 +15,8 @@ import torch
 
 from penchant.errors import DataError, SettingsError, UnknownNameError
 from penchant.policies import gguf, rendering
-from penchant.policies.rendering import Form
 from penchant.policies.sequences import Example
+from penchant.turns import Form
 
 SMALL_CHAT = "small-chat"
 Precision = Literal["auto", "float32", "bfloat16", "float16"]

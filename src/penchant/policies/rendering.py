@@ -4,15 +4,12 @@ Prompt and response are tokenised together, as the model sees them, and split wh
 token that straddles this place counts as response. Nothing is ever cut off: what is too long is an error.
 """
 
-import json
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from penchant.errors import DataError
 from penchant.policies.sequences import Example
-
-Form = Literal["text", "messages"]
-Message = dict[str, Any]
+from penchant.turns import Form, Message, Turn, messages_of
 
 
 def prompt_text(tokenizer: Any, prompt: str, *, condition: str | None = None, form: Form = "text") -> str:
@@ -34,6 +31,21 @@ def prompt_tokens(tokenizer: Any, prompt: str, *, condition: str | None = None, 
     """The tokens of `prompt_text`, same arguments and Raises; without a chat template a start token comes first."""
     text = prompt_text(tokenizer, prompt, condition=condition, form=form)
     return (*_start(tokenizer), *tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def turn_text(tokenizer: Any, turn: Turn) -> str:
+    """A prompt and its response as the model reads its own answer, up to the mark that ends the turn.
+
+    Raises:
+        DataError: as for `prompt_text`.
+    """
+    before, messages = _text_and_messages(tokenizer, turn.prompt, turn.context, turn.form)
+    text = before + _response_text(tokenizer, before, messages, turn.response, turn.form)
+    end = tokenizer.eos_token or ""
+    last = text.rfind(end, len(before)) if end else -1
+    if last >= 0 and not text[last + len(end) :].strip():
+        return text[: last + len(end)]  # templates put a line break behind the end of a turn
+    return text + end
 
 
 def encode(
@@ -120,23 +132,6 @@ def _in_first_user(messages: list[Message], condition: str) -> list[Message]:
             message["content"] = f"{condition}\n\n{message['content']}"
             break
     return changed
-
-
-def messages_of(text: str) -> list[Message]:
-    """The chat messages in a payload of form `messages`.
-
-    Raises:
-        DataError: it is not the JSON of a list of objects with a role.
-    """
-    try:
-        messages = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"A payload of form `messages` is not JSON ({error}): {text[:60]!r}.") from error
-    if not isinstance(messages, list) or not all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages
-    ):
-        raise DataError(f"A payload of form `messages` must be a list of objects with a role: {text[:60]!r}.")
-    return messages
 
 
 def _rendered(tokenizer: Any, messages: list[Message], generate: bool) -> str:

@@ -30,11 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from penchant.encoders import Encoder, encode_responses
+from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, SettingsError
 from penchant.preference.model import PreferenceModel, encoded
 from penchant.preference.newton import newton
 from penchant.records import Comparisons
+from penchant.turns import Form, turns_between
 
 Array = NDArray[np.float64]
 
@@ -134,9 +135,9 @@ class BradleyTerry(PreferenceModel):
         strength, margin = self._labels(comparisons)
         users = _people(comparisons)
         self.l2_ = self._measured_l2(difference, strength, margin, users) if self.l2 == "auto" else float(self.l2)
-        fitted = newton(difference, strength, l2=self.l2_, margin=margin, clusters=users)
+        fitted = newton(difference, strength, l2=self.l2_, margin=margin, clusters=_clusters(users))
         self.weights_ = fitted.weights
-        self.standard_errors_ = np.sqrt(np.diag(fitted.sandwich))
+        self.standard_errors_ = np.sqrt(np.maximum(np.diag(fitted.sandwich), 0.0))
         self.prior_precision_ = (
             self._measured_precision(difference, strength, margin, users, _judged(comparisons))
             if self.prior_precision == "auto"
@@ -160,14 +161,20 @@ class BradleyTerry(PreferenceModel):
         return found
 
     def reward(
-        self, prompts: Sequence[str], responses: Sequence[str], *, user: str | None = None, context: str | None = None
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        *,
+        user: str | None = None,
+        context: str | None = None,
+        form: Form = "text",
     ) -> Array:
         """Logits up to a constant; see `PreferenceModel.reward`."""
         self._require_fitted()
         if not len(responses):
             return np.empty(0)
-        asked = prompts if context is None else [f"{context}\n\n{prompt}" for prompt in prompts]
-        vectors = encode_responses(self.encoder, asked, responses).astype(np.float64)
+        asked = turns_between(prompts, responses, context=context, form=form)
+        vectors = encode_turns(self.encoder, asked).astype(np.float64)
         self._require_same_width(vectors)
         return np.asarray(vectors / self.scale_ @ self._weights(user))
 
@@ -304,6 +311,11 @@ def _people(comparisons: Comparisons) -> NDArray[Any]:
     """User of each row; a row without one stands for itself."""
     users = comparisons.table["user"].to_pylist()
     return np.array([f"u{user}" if user is not None else f"r{row}" for row, user in enumerate(users)])
+
+
+def _clusters(users: NDArray[Any]) -> NDArray[Any] | None:
+    """Whom rows depend on; the scores of one person alone sum to zero, which would pass for certainty."""
+    return users if len(np.unique(users)) > 1 else None
 
 
 def _set_aside(users: NDArray[Any]) -> NDArray[np.bool_] | None:

@@ -28,11 +28,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logsumexp
 
-from penchant.encoders import Encoder, encode_responses
+from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, NotFittedError, SettingsError
 from penchant.preference.model import PreferenceModel, encoded
 from penchant.preference.newton import newton
 from penchant.records import Comparisons, Ratings
+from penchant.turns import Form, Turn, turns, turns_between
 
 Array = NDArray[np.float64]
 
@@ -137,17 +138,15 @@ class Directional(PreferenceModel):
         if not len(ratings) or any(aspect is None for aspect in aspects):
             raise DataError("Directional measures ratings that say their `aspect`; there are none, or some lack it.")
         names = sorted(set(aspects))
-        prompts, responses = (ratings.table[name].to_pylist() for name in ("prompt", "response"))
-        places = {pair: row for row, pair in enumerate(dict.fromkeys(zip(prompts, responses, strict=True)))}
+        rated = turns(ratings)
+        places = {turn: row for row, turn in enumerate(dict.fromkeys(rated))}
         total = np.zeros((len(places), len(names)))
         count = np.zeros_like(total)
         column = {name: place for place, name in enumerate(names)}
-        for pair, aspect, score in zip(
-            zip(prompts, responses, strict=True), aspects, ratings.numpy("score"), strict=True
-        ):
-            total[places[pair], column[aspect]] += score
-            count[places[pair], column[aspect]] += 1
-        vectors = encode_responses(self.encoder, [p for p, _ in places], [r for _, r in places]).astype(np.float64)
+        for turn, aspect, score in zip(rated, aspects, ratings.numpy("score"), strict=True):
+            total[places[turn], column[aspect]] += score
+            count[places[turn], column[aspect]] += 1
+        vectors = encode_turns(self.encoder, list(places)).astype(np.float64)
         self.attributes_ = names
         self.centre_ = vectors.mean(axis=0)
         spread = vectors.std(axis=0)
@@ -221,11 +220,11 @@ class Directional(PreferenceModel):
     def attributes(self, prompts: Sequence[str], responses: Sequence[str]) -> Array:
         """Measured attributes on the raters' own scale, [n, attributes]."""
         self._require_measured()
-        return self._measured(encode_responses(self.encoder, prompts, responses).astype(np.float64))
+        return self._attributes(turns_between(prompts, responses))
 
     def scores(self, prompts: Sequence[str], responses: Sequence[str]) -> Array:
         """Standardised control axes, z in the paper's terms, [n, axes]."""
-        return np.asarray((self.attributes(prompts, responses) @ self.mixing_.T - self.mean_) / self.spread_)
+        return self._scores(turns_between(prompts, responses))
 
     def along(self, direction: ArrayLike, prompts: Sequence[str], responses: Sequence[str]) -> Array:
         """Scores v . z of responses, for a direction v that somebody asks for, [n].
@@ -236,14 +235,20 @@ class Directional(PreferenceModel):
         return np.asarray(self.scores(prompts, responses) @ unit(direction, len(self.axes_)))
 
     def reward(
-        self, prompts: Sequence[str], responses: Sequence[str], *, user: str | None = None, context: str | None = None
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        *,
+        user: str | None = None,
+        context: str | None = None,
+        form: Form = "text",
     ) -> Array:
         """Logits up to a constant; see `PreferenceModel.reward`."""
         self._require_fitted()
         if not len(responses):
             return np.empty(0)
-        asked = prompts if context is None else [f"{context}\n\n{prompt}" for prompt in prompts]
-        return np.asarray(self.decisiveness_ * self.scores(asked, responses) @ self._direction(user))
+        asked = turns_between(prompts, responses, context=context, form=form)
+        return np.asarray(self.decisiveness_ * self._scores(asked) @ self._direction(user))
 
     def probability(self, comparisons: Comparisons) -> Array:
         """P(chosen is preferred); see `PreferenceModel.probability`."""
@@ -252,6 +257,12 @@ class Directional(PreferenceModel):
             return np.empty(0)
         wanted = np.stack([self._direction(user) for user in comparisons.table["user"].to_pylist()])
         return np.asarray(expit(self.decisiveness_ * np.einsum("na,na->n", self._difference(comparisons), wanted)))
+
+    def _attributes(self, asked: Sequence[Turn]) -> Array:
+        return self._measured(encode_turns(self.encoder, asked).astype(np.float64))
+
+    def _scores(self, asked: Sequence[Turn]) -> Array:
+        return np.asarray((self._attributes(asked) @ self.mixing_.T - self.mean_) / self.spread_)
 
     def _direction(self, user: str | None) -> Array:
         found = self.users_.get(user) if user is not None else None

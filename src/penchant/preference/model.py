@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 import penchant
-from penchant.encoders import Encoder, encode_responses
+from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, NotFittedError
 from penchant.records import Comparisons
+from penchant.turns import Form, turns
 
 Array = NDArray[np.float64]
 
@@ -53,7 +54,13 @@ class PreferenceModel(ABC):
 
     @abstractmethod
     def reward(
-        self, prompts: Sequence[str], responses: Sequence[str], *, user: str | None = None, context: str | None = None
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        *,
+        user: str | None = None,
+        context: str | None = None,
+        form: Form = "text",
     ) -> Array:
         """How much a person likes each response, in logits up to a constant, float64[n].
 
@@ -62,6 +69,7 @@ class PreferenceModel(ABC):
             responses: n of them.
             user: a person; one who was not adapted to, or None, is everybody.
             context: put before every prompt.
+            form: "text", or "messages" for JSON lists of messages.
 
         Raises:
             NotFittedError: the model was not fitted.
@@ -144,18 +152,11 @@ def encoded(encoder: Encoder, comparisons: Comparisons) -> tuple[Array, Array]:
     """
     if not len(comparisons):
         raise DataError("There are no comparisons to learn from; import feedback first (`penchant import FILE`).")
-    prompts, contexts, chosen, rejected = (
-        comparisons.table[name].to_pylist() for name in ("prompt", "context", "chosen", "rejected")
-    )
-    asked = [
-        prompt if context is None else f"{context}\n\n{prompt}"
-        for prompt, context in zip(prompts, contexts, strict=True)
-    ]
-    pairs = [*zip(asked, chosen, strict=True), *zip(asked, rejected, strict=True)]
-    places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
-    vectors = encode_responses(encoder, [p for p, _ in places], [r for _, r in places]).astype(np.float64)
+    sides = [*turns(comparisons, "chosen"), *turns(comparisons, "rejected")]
+    places = {turn: place for place, turn in enumerate(dict.fromkeys(sides))}
+    vectors = encode_turns(encoder, list(places)).astype(np.float64)
     if not np.isfinite(vectors).all():
         raise DataError(f"The encoder {encoder.name} gave NaN or infinite numbers for {len(places)} payloads.")
-    rows = np.array([places[pair] for pair in pairs])
+    rows = np.array([places[turn] for turn in sides])
     n = len(comparisons)
     return vectors[rows[:n]], vectors[rows[n:]]

@@ -378,14 +378,15 @@ def margin_on_human_choices(seed: int) -> dict[str, Any] | None:
     sets = human_choices()
     if sets is None:
         return None
-    from penchant.encoders import Cached, MiniLM, encode_responses
+    from penchant.encoders import Cached, MiniLM, encode_turns
+    from penchant.turns import Turn
 
     encoder = Cached(MiniLM())
     try:
         learn, test = (
             np.subtract(
                 *(
-                    encode_responses(encoder, [one["prompt"] for one in pairs], [one[name] for one in pairs])
+                    encode_turns(encoder, [Turn(one["prompt"], one[name]) for one in pairs])
                     for name in ("chosen", "rejected")
                 )
             )
