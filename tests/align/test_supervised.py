@@ -5,7 +5,7 @@ from tiny_language import TinyPolicy, scores
 
 from penchant.align import Supervised, TrainerSettings, train
 from penchant.errors import DataError
-from penchant.records import Comparisons, Rankings, Ratings
+from penchant.records import Comparisons, Conversations, Rankings, Ratings, canonical_json
 
 
 def test_the_loss_is_the_sum_over_a_response_or_its_mean_per_token():
@@ -28,6 +28,20 @@ def test_every_kind_of_record_gives_the_responses_worth_imitating():
     assert method.dropped_ == {"score below the minimum": 1}
     with pytest.raises(DataError, match="Row 0 of 1 has the keys"):
         method.examples([{"prompt": "a", "text": "b"}])
+
+
+def test_every_answer_of_a_conversation_is_learnt_after_all_that_was_said_before():
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    said += [{"role": "assistant", "content": "d"}]
+    rows = [{"messages": canonical_json(messages)} for messages in (said, said[:1], said[1:2])]
+    method = Supervised()
+    found = method.examples(Conversations.from_rows(rows))
+    assert [example["prompt"] for example in found] == [canonical_json(said[:1]), canonical_json(said[:3])]
+    assert [example["responses"] for example in found] == [[canonical_json(said[1:2])], [canonical_json(said[3:])]]
+    assert {example["form"] for example in found} == {"messages"}
+    assert method.dropped_ == {"no answer of the assistant in it": 2}
+    with pytest.raises(DataError, match="messages"):
+        method.examples(Conversations.from_rows([{"messages": "none"}]))
 
 
 def test_a_policy_learns_to_answer_by_the_condition_it_is_given(tmp_path):

@@ -103,6 +103,9 @@ def test_a_condition_becomes_the_system_text():
 
 
 def test_a_report_escapes_what_people_wrote(tmp_path):
+    wide = report.Table(("who", "what", "why"), [["ann", "tea", "because " * 20], ["bob", "coffee", "so"]]).text()
+    assert max(map(len, wide.splitlines())) <= report.TERMINAL
+    assert wide.startswith("ann\n  what: tea\n  why: because because")
     table = report.Table(("who", "what"), [["<script>alert(1)</script>", "a & b"]])
     svg = report.dots(["x"], [Interval(0.5, 0.4, 0.6, 0.95, 3)], axis="share")
     section = report.Section("<b>", ["1 < 2"], [table], [(svg, "a plot")])

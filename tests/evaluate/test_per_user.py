@@ -29,11 +29,22 @@ def test_the_report_by_hand():
     assert report.one_for_all.estimate == pytest.approx(0.6)
     assert report.per_user.estimate == pytest.approx(0.6)
     assert report.gain.estimate == pytest.approx(0.0)
-    assert report.gain.n == 3
+    assert (report.gain.n, report.by_user) == (5, False)  # of three people only rows can be resampled
     assert report.share_worse.estimate == pytest.approx(1 / 3)
     assert report.share_better.estimate == pytest.approx(1 / 3)
     assert [u.user for u in report.worst] == ["b"]
     assert report.worst_decile == -0.5
+
+
+def test_with_six_people_or_more_intervals_resample_people():
+    users = np.repeat(list("abcdef"), 50)
+    own = np.repeat([1.0, 0, 1, 0, 1, 0], 50)
+    report = per_user_report(users, np.full(300, 0.5), own)
+    assert (report.gain.n, report.by_user) == (6, True)
+    five = users != "f"
+    few = per_user_report(users[five], np.full(250, 0.5), own[five])
+    assert not few.by_user
+    assert report.gain.high - report.gain.low > 3 * (few.gain.high - few.gain.low)
 
 
 def test_the_placebo_equals_all_swaps_written_out():

@@ -18,19 +18,22 @@ from torch import Tensor
 
 from penchant.errors import DataError, SettingsError
 from penchant.policies.sequences import Example, packed, padded
+from penchant.records import Records
 
 Batch = Mapping[str, Any]
 Step = list[list[int]]
 
 
 class Aligner(Protocol):
-    """The data a method needs and the objective it minimises; it knows no optimiser, device or checkpoint.
+    """The data a method needs and the objective it minimises; it knows no optimiser, device or checkpoint."""
 
-    Attributes:
-        trains: the kind of policy it trains; what the policy's `scores` give is what `loss` reads.
-    """
+    @property
+    def trains(self) -> type:
+        """The kind of policy it trains; what the policy's `scores` give is what `loss` reads."""
 
-    trains: Any
+    @property
+    def reads(self) -> tuple[type[Records], ...]:
+        """The kinds of record it takes as they are, the most telling first."""
 
     @property
     def needs_reference(self) -> bool:

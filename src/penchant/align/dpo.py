@@ -62,6 +62,7 @@ class DPO:
     """
 
     trains = LanguagePolicy
+    reads = (Comparisons, Rankings)
 
     def __init__(
         self,

@@ -47,6 +47,7 @@ class RewardModel:
     """
 
     trains = LanguageReward
+    reads = (Comparisons, Rankings)
     needs_reference = False
 
     def __init__(

@@ -30,6 +30,7 @@ class Supervised:
     """
 
     trains = LanguagePolicy
+    reads = (Conversations, Comparisons, Rankings, Ratings)
     needs_reference = False
 
     def __init__(self, *, per_token: bool = False, minimum: float | None = None):

@@ -41,25 +41,25 @@ def align(
     out: Path = Path("aligned"),
     resume: bool = True,
 ) -> Outcome:
-    """Train a language model on comparisons; Ctrl-C leaves a checkpoint, and the same command goes on from it.
+    """Train a language model on what people left; Ctrl-C leaves a checkpoint, and the same command goes on from it.
 
     Several processes: `torchrun --nproc_per_node 2 -m penchant align ...`; the result does not change.
 
     Args:
         method: a method of the room `align` (see `penchant methods`), or the dotted path of your own class.
-        data: comparisons to train on.
+        data: what to train on.
         policy: the model.
         settings: the method's own settings; `penchant methods NAME` lists them.
         trainer: how to train.
         out: folder of checkpoints, logs and the trained policy.
         resume: go on from the last checkpoint in `out`.
     """
-    comparisons, dropped, _ = data.comparisons()
     known = {row.name for row in METHODS}
     target = named(method) if "." in method and method not in known else row_of(method).resolve()
     aligner = target(**resolve(target, settings, where="settings."))
+    records, dropped = data.of_kinds(aligner.reads)
     trained = aligner.trains(policy.model, lora_rank=policy.lora_rank, precision=policy.precision)
-    result = train(aligner, trained, comparisons, settings=trainer, folder=out, resume=resume)
+    result = train(aligner, trained, records, settings=trainer, folder=out, resume=resume)
     recipe = {"method": method, "data": data, "policy": policy, "settings": settings, "trainer": trainer, "out": out}
     (out / "align.yaml").write_text(dump(recipe), encoding="utf-8")
     dropped = dropped | result.dropped

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from penchant.errors import DataError
 from penchant.feedback.importing import read
 from penchant.feedback.pairing import comparisons as paired
 from penchant.records import Comparisons, Records
 from penchant.store import Store
+
+AnyRecords = TypeVar("AnyRecords", bound=Records)
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Data:
         store: where imported records live, if there is no path.
         source: only records of this source.
         max_pairs_per_user: at most so many pairs from one person's ratings or rankings.
-        limit: at most so many comparisons, the first ones.
+        limit: at most so many records, the first ones.
         seed: of the pairs that are drawn.
     """
 
@@ -37,16 +40,35 @@ class Data:
         Raises:
             DataError: there are none; says where was looked.
         """
-        dropped: dict[str, int] = {}
-        tables: Sequence[Records]
+        tables, dropped = self._tables()
+        return self._compared(tables, dropped)
+
+    def of_kinds(self, kinds: Sequence[type[Records]]) -> tuple[Records, dict[str, int]]:
+        """Records of the first of these kinds that is there, or else comparisons made of others; and what was dropped.
+
+        Raises:
+            DataError: there are none; says where was looked.
+        """
+        tables, dropped = self._tables()
+        kind = next((kind for kind in kinds if any(type(table) is kind for table in tables)), Comparisons)
+        if kind is Comparisons:
+            return self._compared(tables, dropped)[:2]
+        others = {table.kind: len(table) for table in tables if type(table) is not kind}
+        dropped |= {f"{name} records, where there are {kind.kind} records": n for name, n in others.items()}
+        return self._first(kind.concat([table for table in tables if type(table) is kind])), dropped
+
+    def _tables(self) -> tuple[list[Records], dict[str, int]]:
+        """Every table that holds something, and what importing dropped."""
         if self.path is not None:
             imported = read(self.path, source=self.source)
-            dropped |= imported.dropped
-            tables, where = list(imported.records.values()), self.path.name
-        else:
-            home = Store(self.store)
-            sources = [self.source] if self.source else None
-            tables, where = [home.records(kind, sources=sources) for kind in home.kinds()], self.store
+            return [table for table in imported.records.values() if len(table)], dict(imported.dropped)
+        home = Store(self.store)
+        sources = [self.source] if self.source else None
+        return [table for kind in home.kinds() if len(table := home.records(kind, sources=sources))], {}
+
+    def _compared(
+        self, tables: Sequence[Records], dropped: dict[str, int]
+    ) -> tuple[Comparisons, dict[str, int], set[str]]:
         parts, kinds = [], set[str]()
         for table in tables:
             if isinstance(table, Comparisons):
@@ -58,16 +80,18 @@ class Data:
                 kinds.add(table.kind)
                 for reason, count in lost.items():
                     dropped[reason] = dropped.get(reason, 0) + count
-        found = Comparisons.concat(parts)
-        if self.limit is not None:
-            found = found.take(range(min(self.limit, len(found))))
+        found = self._first(Comparisons.concat(parts))
         if not len(found):
             held = ", ".join(sorted({table.kind for table in tables})) or "no records"
+            where = self.store if self.path is None else self.path.name
             raise DataError(
                 f"{where} gives no comparisons (it holds: {held}). Import feedback with `penchant import FILE`, or "
                 "name a file of votes, ratings or rankings with --data.path."
             )
         return found, dropped, kinds
+
+    def _first(self, records: AnyRecords) -> AnyRecords:
+        return records if self.limit is None else records.take(range(min(self.limit, len(records))))
 
 
 def shown_drops(dropped: dict[str, int]) -> str:

@@ -83,7 +83,8 @@ def demo(
     report.write(
         report_file,
         title=title,
-        lead="All numbers are held out: nothing that is measured was learnt from. Intervals are 95 %, by person.",
+        lead="All numbers are held out: nothing that is measured was learnt from. Intervals are 95 %, by person where "
+        "there are six or more.",
         sections=sections,
         footer=f"penchant {penchant.__version__}, seed {seed}, {model}. Made by `penchant demo`.",
     )
@@ -91,7 +92,7 @@ def demo(
     for leg in legs:
         data |= leg.data
     shown = [
-        "\n".join([section.title.upper(), *(textwrap.fill(text, 110) for text in section.paragraphs)])
+        "\n".join([section.title.upper(), *(textwrap.fill(text, report.TERMINAL) for text in section.paragraphs)])
         + f"\n\n{table.text()}"
         for section in sections
         for table in section.tables
@@ -124,6 +125,7 @@ def _choices() -> Leg:
     return Leg(data, [report.Section("Real people: one model for all, or one for each", [text], [table], plots)])
 
 
+_FEW = "Fewer than six people: the intervals of accuracies resample choices, and speak of these people only."
 _HEADINGS = ("", "for all", "for each", "gain, points", "people worse", "by chance")
 
 
@@ -293,7 +295,7 @@ def _file(policy: Spoken, file: Path, *, n_people: int, n: int, max_new_tokens: 
         "Nobody has voted on these answers. They are judged by a second model of each person, learnt from the later "
         "choices only and through another encoder; it is a guess about the person, not the person."
     )
-    table = report.Table(_HEADINGS, [_row(file.name, result)])
+    table = report.Table(_HEADINGS, [_row(file.name, result)], _FEW if not result["accuracy"].by_user else "")
     sections = [
         report.Section(
             "One model for all, or one for each", [lead], [table], [_gains(result["accuracy"], "in this file")]

@@ -9,6 +9,7 @@ from penchant.apps import report
 from penchant.preference import BradleyTerry
 from penchant.records import Comparisons
 from penchant.style import Style, said
+from penchant.turns import turns
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -47,12 +48,14 @@ def portraits(model: BradleyTerry, seen: Comparisons, found: Sequence[Any]) -> r
         wishes = " ".join(wishes_of(model, user)) or "Nothing that the evidence supports yet; served like everybody."
         rows.append([user, wishes, f"{counts[user]} votes; for example {example}", _cut(steered, 200)])
     table = report.Table(("person", "learnt", "evidence", "a steered answer"), rows)
-    return report.Section("What was learnt about three people", [], [table])
+    return report.Section(
+        f"What was learnt about {('one person', 'two people', 'three people')[len(rows) - 1]}", [], [table]
+    )
 
 
 def _evidence(own: Comparisons, column: int, weight: float) -> str:
     """The vote of this person that shows the strongest wish most plainly."""
-    liked, other = (own.table[name].to_pylist() for name in ("chosen", "rejected"))
+    liked, other = ([turn.answer() for turn in turns(own, side)] for side in ("chosen", "rejected"))
     style = Style()
     gap = np.sign(weight) * (style.encode(liked)[:, column] - style.encode(other)[:, column])
     row = int(np.argmax(gap))

@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from penchant.errors import MissingExtraError
 from penchant.statistics import Interval
+
+TERMINAL = 110  # characters in a line
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,21 @@ class Table:
     caption: str = ""
 
     def text(self) -> str:
-        """Aligned columns for a terminal."""
+        """Aligned columns for a terminal, or one paragraph for each row where they would not fit."""
         cells = [list(self.headings), *map(list, self.rows)]
         widths = [max(len(row[column]) for row in cells) for column in range(len(self.headings))]
+        if sum(widths) + 2 * len(widths) > TERMINAL:
+            return "\n\n".join(self._paragraph(row) for row in self.rows)
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join(lines)
+
+    def _paragraph(self, row: Sequence[str]) -> str:
+        indented = textwrap.TextWrapper(TERMINAL, initial_indent="  ", subsequent_indent="    ")
+        named = zip(self.headings[1:], row[1:], strict=True)
+        return "\n".join([row[0], *(indented.fill(f"{heading}: {cell}") for heading, cell in named)])
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,8 @@ class PerUserReport:
     """One for all against one for each.
 
     Attributes:
+        by_user: whether intervals resample users and so speak of people like these; of fewer than six users they
+            resample rows, and speak of these people only.
         one_for_all: mean score over rows, interval by user.
         per_user: the same of the personal models.
         gain: per_user - one_for_all over rows, interval by user.
@@ -85,6 +87,7 @@ class PerUserReport:
         users: everybody, in order of label.
     """
 
+    by_user: bool
     one_for_all: Interval
     per_user: Interval
     gain: Interval
@@ -129,8 +132,9 @@ def per_user_report(
     codes, counts = people.codes, people.counts
     if n_swaps < 1:
         raise SettingsError(f"n_swaps must be at least 1: got {n_swaps!r}.")
+    by_user = len(counts) >= _FEWEST_USERS
     bootstrap = {"level": level, "seed": seed}
-    gain = paired_bootstrap(ours, shared, clusters=codes, **bootstrap)  # type: ignore[arg-type]
+    by_row = bootstrap | ({"clusters": codes} if by_user else {})
     mean_all = np.bincount(codes, weights=shared) / counts
     mean_each = np.bincount(codes, weights=ours) / counts
     gains = _user_gains(ours - shared, codes, counts)
@@ -141,9 +145,10 @@ def per_user_report(
     n_worst = _decile(len(everybody))
     order = np.argsort(gains, kind="stable")[:n_worst]
     return PerUserReport(
-        one_for_all=paired_bootstrap(shared, clusters=codes, **bootstrap),  # type: ignore[arg-type]
-        per_user=paired_bootstrap(ours, clusters=codes, **bootstrap),  # type: ignore[arg-type]
-        gain=gain,
+        by_user=by_user,
+        one_for_all=paired_bootstrap(shared, **by_row),  # type: ignore[arg-type]
+        per_user=paired_bootstrap(ours, **by_row),  # type: ignore[arg-type]
+        gain=paired_bootstrap(ours, shared, **by_row),  # type: ignore[arg-type]
         gain_of_users=paired_bootstrap(gains, **bootstrap),  # type: ignore[arg-type]
         share_worse=wilson(int((gains < 0).sum()), len(gains), level),
         share_better=wilson(int((gains > 0).sum()), len(gains), level),
@@ -152,6 +157,10 @@ def per_user_report(
         worst_decile=float(gains[order].mean()),
         users=everybody,
     )
+
+
+# Resampling two users gives three different means, whose spread says nothing.
+_FEWEST_USERS = 6
 
 
 def _decile(n_users: int) -> int:

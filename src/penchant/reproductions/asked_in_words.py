@@ -7,11 +7,15 @@ reaches the policy as "Answer in N words.", N falling from 16 (coverage only) to
 cone of 0 to 90 degrees from coverage; k = 5, neighbours within 30 degrees; both arms share prompts, seeds and cost.
 
 What is chosen and what is reported are one exact measure, so there is no error of a reward model to be exploited and no
-referee is needed. Departures from the card: the model is used as it comes, as the paper uses its SFT model, because to
-tune it on a cone of directions takes hours on two cores. It has therefore no known trained directions, "far" is by name
-only, and the rates here are reported and decide nothing. 3 targets, and 2 prompts in each of 16 seeds, are what ten
-minutes hold. The wording was chosen on seed 100 as the one of nine whose two attributes follow the direction, before
-any win rate was seen; the standardisation was measured on seeds 100 to 103.
+referee is needed. Departures from the card: the model is used as it comes, as the paper uses its SFT model, and not
+tuned on a cone of directions. It has therefore no known trained directions, "far" is by name only, and the rates here
+are reported and decide nothing. 3 targets, and 2 prompts in each of 16 seeds, are what ten minutes hold: the interval
+is about 9 points wide to either side, so that only a large effect would show.
+
+The wording was chosen by hand among nine on seed 100 (40 answers to each direction), before any win rate was seen: it
+moved both attributes the right way, though coverage by no more than two standard errors. The notes print what the model
+did on the reported seeds, where coverage does not follow; a policy that ignores directions wins half. The
+standardisation was measured on seeds 100 to 103.
 
 Source:
     Mao, Shi, Gu and Wei (2025), Robust Preference Alignment via Directional Neighborhood Consensus.
@@ -80,7 +84,10 @@ def attributes(prompts: Sequence[str], responses: Sequence[str]) -> Array:
 
 
 class Told:
-    """A chat model whose condition follows the prompt in the user's turn; in the system text it is hardly obeyed."""
+    """A chat model whose condition follows the prompt in the user's turn.
+
+    In the system text a number of words moved its length less (seed 100).
+    """
 
     def __init__(self, chat: ChatModel):
         self.chat = chat
@@ -235,7 +242,7 @@ def notes(worlds: Sequence[dict[str, Any]]) -> list[str]:
         f"win rate over best of {K} at 50 and 65 degrees {_percent(far)}, mean gain {_mean(cells, FAR, 'gains'):+.2f} "
         "standard deviations",
         "world B by target: " + ", ".join(f"{target:g} deg {_percent(rate)}" for target, rate in rates),
-        "world B, asked at the target itself: "
+        "world B, asked at the target itself (a policy that ignores what is asked wins half): "
         + ", ".join(
             f"{target:g} deg mentions {100 * _mean(cells, [target], 'coverage'):.0f} % of the things in "
             f"{_mean(cells, [target], 'words'):.1f} words"

@@ -328,11 +328,11 @@ def figure(runs: list[dict[str, Any]]) -> Any:
             yerr=100 * np.abs(ends - centre),
             fmt="D",
             color="black",
-            label="SmolLM2-135M, asked in words (30 degrees)",
+            label="SmolLM2-135M in words, 30 degrees (no trained cone)",
         )
     axes.axhline(50, color="black", linewidth=0.8)
-    axes.axvspan(0, TRAINED.degrees, color="0.9", label="trained directions")
+    axes.axvspan(0, TRAINED.degrees, color="0.9", label="trained directions (simulated)")
     axes.set_xlabel("wanted direction (degrees from the middle of training)")
     axes.set_ylabel("win rate over best of 5 (%)")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     return plot
