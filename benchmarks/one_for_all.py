@@ -15,6 +15,7 @@ from pathlib import Path
 
 from penchant.apps import choices
 from penchant.apps.learn import encoder_of
+from penchant.apps.names import items_of
 from penchant.apps.one_for_all import Split, by_time, compare, new_people, split_for
 from penchant.errors import DataError
 from penchant.exchange import write_json
@@ -27,10 +28,10 @@ ROOT = Path(__file__).parents[1]
 SETS = (
     # name, file, encoding, pairs of one person at most
     ("popquorn_offensiveness", "ratings.jsonl.gz", "minilm+style", 100),
-    ("mtbench_votes", "votes.jsonl.gz", "minilm", 200),
+    ("mtbench_votes", "votes.jsonl.gz", "items", 200),
     ("writer_edits", "rankings.jsonl.gz", "minilm+style", 200),
     ("jester_jokes", "ratings.csv.gz", "minilm+style", 60),
-    ("sushi_rankings", "rankings.csv.gz", "minilm", 45),
+    ("sushi_rankings", "rankings.csv.gz", "items", 45),
 )
 MOST_PEOPLE = 200
 
@@ -53,7 +54,7 @@ def line(name: str, found: Comparisons, encoding: str, split: Split = by_time) -
     """One set, measured."""
     begin = time.perf_counter()
     shared, seen, held_out = new_people(found, split=split)
-    result = compare(BradleyTerry(encoder=encoder_of(encoding)), seen, held_out, shared=shared)
+    result = compare(BradleyTerry(encoder=encoder_of(encoding, items_of(found))), seen, held_out, shared=shared)
     accuracy, surprise = result["accuracy"], result["log_loss"]
     return {
         "set": name,

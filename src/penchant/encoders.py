@@ -138,6 +138,46 @@ def _attribute_problem(value: Any, columns: Sequence[str]) -> str:
     return ""
 
 
+class Items:
+    """Payloads that are names (of systems, dishes, products): one dimension for each; the prompt plays no part.
+
+    A linear reward on them is a strength for each item, as in the Bradley-Terry model of whole items.
+
+    Args:
+        items: their names, in the order of the vector; any other payload is a vector of zeros, an average item.
+
+    Raises:
+        SettingsError: an item is named twice.
+
+    >>> Items(["gpt-4", "alpaca"]).encode(["alpaca", "unheard of"]).tolist()
+    [[0.0, 1.0], [0.0, 0.0]]
+    """
+
+    def __init__(self, items: Sequence[str]):
+        self.items = tuple(items)
+        self._place = {item: place for place, item in enumerate(self.items)}
+        if len(self._place) < len(self.items):
+            raise SettingsError(f"Items: {len(self.items) - len(self._place)} of {len(self.items)} are named twice.")
+
+    @property
+    def name(self) -> str:
+        """A digest of the items in their order."""
+        return f"items:{content_key(*self.items)}"
+
+    def payload(self, turn: Turn) -> str:
+        """The response alone."""
+        return turn.answer()
+
+    def encode(self, payloads: Sequence[str]) -> Vectors:
+        """One 1 in each row, or none, float32[n, items]."""
+        _require_texts(payloads)
+        vectors = np.zeros((len(payloads), len(self.items)), np.float32)
+        for row, payload in enumerate(payloads):
+            if payload in self._place:
+                vectors[row, self._place[payload]] = 1.0
+        return vectors
+
+
 class MiniLM:
     """Sentence vectors of all-MiniLM-L6-v2, unit length, 384 dimensions; the model arrives as a package.
 

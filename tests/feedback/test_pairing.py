@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penchant.errors import DataError, SettingsError
-from penchant.feedback.pairing import comparisons
-from penchant.records import Battles, Comparisons, Edits, Interactions, Rankings, Ratings, Reactions
+from penchant.feedback.pairing import comparisons, of_all
+from penchant.records import Battles, Comparisons, Edits, Interactions, Observations, Rankings, Ratings, Reactions
 
 
 def ratings(*rows, user="ann"):
@@ -96,10 +96,44 @@ def test_all_pairs_are_either_made_or_counted(rows):
     assert len(found) + sum(dropped.values()) == expected
 
 
-def test_comparisons_pass_through_and_edits_do_not():
+def test_comparisons_pass_through_and_what_nobody_judged_does_not():
     own = Comparisons.from_rows([{"prompt": "", "chosen": "a", "rejected": "b"}])
     assert comparisons(own)[0] is own
-    with pytest.raises(DataError, match="No comparisons follow from a edit"):
-        comparisons(Edits.from_rows([{"draft": "a", "revision": "b"}]))
+    with pytest.raises(DataError, match="No comparisons follow from records of kind observation"):
+        comparisons(Observations.from_rows([{"text": "a", "user": "ann"}]))
+
+
+def test_whoever_changes_a_draft_prefers_the_revision():
+    rows = [{"draft": "a", "revision": "b", "context": "c", "user": "ann"}, {"draft": "a", "revision": "a"}]
+    found, dropped = comparisons(Edits.from_rows(rows))
+    columns = ["prompt", "chosen", "rejected", "user"]
+    assert found.table.select(columns).to_pylist() == [dict(zip(columns, ("c", "b", "a", "ann"), strict=True))]
+    assert dropped == {"edits that changed nothing": 1}
+
+
+def test_a_vote_that_came_with_both_answers_counts_once():
+    battle = Battles.from_rows([{"system_a": "x", "system_b": "y", "outcome": "a", "user": "ann"}])
+    said = Comparisons.from_rows([{"prompt": "q", "chosen": "a", "rejected": "b", "user": "ann"}])
+    found, dropped, kinds = of_all([battle, said])
+    assert (len(found), kinds) == (1, {"comparison"})
+    assert dropped == {"battles, where answers can be compared": 1}
+    alone, dropped, kinds = of_all([battle])
+    assert (alone.table["chosen"].to_pylist(), kinds, dropped) == (["x"], {"battle"}, {})
+
+
+def test_messages_under_different_questions_become_text_with_their_question():
+    asked, told = '[{"content":"Why?","role":"user"}]', '[{"content":"So.","role":"assistant"}]'
+    rows = [
+        {"prompt": asked, "response": told, "score": 2.0, "form": "messages", "user": "u"},
+        {
+            "prompt": '[{"content":"How?","role":"user"}]',
+            "response": told,
+            "score": 1.0,
+            "form": "messages",
+            "user": "u",
+        },
+    ]
+    [row] = comparisons(Ratings.from_rows(rows))[0].table.to_pylist()
+    assert (row["chosen"], row["rejected"], row["form"]) == ("Why?\n\nSo.", "How?\n\nSo.", None)
     with pytest.raises(SettingsError):
         comparisons(ratings(("q", "a", 1)), max_pairs_per_user=0)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from penchant.errors import DataError
 from penchant.feedback.importing import read
-from penchant.feedback.pairing import comparisons as paired
+from penchant.feedback.pairing import of_all
 from penchant.records import Comparisons, Records
 from penchant.store import Store
 
@@ -69,18 +69,10 @@ class Data:
     def _compared(
         self, tables: Sequence[Records], dropped: dict[str, int]
     ) -> tuple[Comparisons, dict[str, int], set[str]]:
-        parts, kinds = [], set[str]()
-        for table in tables:
-            if isinstance(table, Comparisons):
-                parts.append(table)
-                kinds.add(table.kind)
-            elif table.kind in ("rating", "ranking", "reaction", "interaction"):
-                pairs, lost = paired(table, max_pairs_per_user=self.max_pairs_per_user, seed=self.seed)
-                parts.append(pairs)
-                kinds.add(table.kind)
-                for reason, count in lost.items():
-                    dropped[reason] = dropped.get(reason, 0) + count
-        found = self._first(Comparisons.concat(parts))
+        found, lost, kinds = of_all(tables, max_pairs_per_user=self.max_pairs_per_user, seed=self.seed)
+        for reason, count in lost.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+        found = self._first(found)
         if not len(found):
             held = ", ".join(sorted({table.kind for table in tables})) or "no records"
             where = self.store if self.path is None else self.path.name

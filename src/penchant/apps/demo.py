@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 import penchant
-from penchant.apps import choices, report
+from penchant.apps import choices, gains, report
+from penchant.apps.names import are_names, of_names
 from penchant.apps.one_for_all import by_time, compare, split_for
 from penchant.apps.outcome import Outcome
 from penchant.apps.portraits import portraits, wishes_of
@@ -21,12 +22,10 @@ from penchant.chat import Cached, ChatModel, chat_model
 from penchant.encoders import Attributes, Encoder, Joined, MiniLM
 from penchant.encoders import Cached as CachedEncoder
 from penchant.errors import DataError
-from penchant.evaluate.per_user import PerUserReport
 from penchant.feedback.importing import read
-from penchant.feedback.pairing import comparisons as paired
+from penchant.feedback.pairing import of_all
 from penchant.people import population
 from penchant.preference import BradleyTerry
-from penchant.records import Comparisons
 from penchant.style import Style
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -92,10 +91,15 @@ def demo(
     for leg in legs:
         data |= leg.data
     shown = [
-        "\n".join([section.title.upper(), *(textwrap.fill(text, report.TERMINAL) for text in section.paragraphs)])
-        + f"\n\n{table.text()}"
+        "\n\n".join(
+            [
+                "\n".join(
+                    [section.title.upper(), *(textwrap.fill(text, report.TERMINAL) for text in section.paragraphs)]
+                ),
+                *(table.text() for table in section.tables),
+            ]
+        )
         for section in sections
-        for table in section.tables
     ]
     return Outcome(data, "\n\n".join([*shown, f"The report: {report_file}"]))
 
@@ -112,10 +116,12 @@ def _choices() -> Leg:
     ):
         _told(f"real choices {what}: one model for all, one for each")
         result = compare(BradleyTerry(encoder=Attributes()), *by_time(load()))
-        data[name] = _numbers(result)
-        rows.append(_row(f"{result['n_people']} people, choices {what}", result))
-        plots.append(_gains(result["accuracy"], what))
-    table = report.Table(_HEADINGS, rows, "Accuracy on each person's later choices; fitted on the earlier two thirds.")
+        data[name] = gains.numbers(result)
+        rows.append(gains.row(f"{result['n_people']} people, choices {what}", result))
+        plots.append(gains.plot(result["accuracy"], what))
+    table = report.Table(
+        gains.HEADINGS, rows, "Accuracy on each person's later choices; fitted on the earlier two thirds."
+    )
     text = (
         "Real people: 235 chose between journeys by price, time, changes and comfort; 136 households bought crackers "
         "of four brands. One model is fitted for everybody; then one for each person, drawn to the one for everybody "
@@ -123,46 +129,6 @@ def _choices() -> Leg:
         "the last columns show who is predicted worse, beside the share that would seem worse if it changed nothing."
     )
     return Leg(data, [report.Section("Real people: one model for all, or one for each", [text], [table], plots)])
-
-
-_FEW = "Fewer than six people: the intervals of accuracies resample choices, and speak of these people only."
-_HEADINGS = ("", "for all", "for each", "gain, points", "people worse", "by chance")
-
-
-def _row(name: str, result: dict[str, Any]) -> list[str]:
-    accuracy: PerUserReport = result["accuracy"]
-    return [
-        name,
-        f"{100 * accuracy.one_for_all.estimate:.1f} %",
-        f"{100 * accuracy.per_user.estimate:.1f} %",
-        report.shown(accuracy.gain),
-        report.shown(accuracy.share_worse, signed=False, digits=0) + " %",
-        f"{100 * accuracy.placebo.worse.estimate:.0f} %",
-    ]
-
-
-def _gains(accuracy: PerUserReport, what: str) -> tuple[str, str]:
-    svg = report.histogram(
-        [user.gain for user in accuracy.users], axis="gain in accuracy from a model of one's own", ylabel="people"
-    )
-    return (
-        svg,
-        f"Each person's gain, choices {what}: a model of their own predicts green better, red worse, grey alike.",
-    )
-
-
-def _numbers(result: dict[str, Any]) -> dict[str, Any]:
-    accuracy: PerUserReport = result["accuracy"]
-    return {
-        "people": result["n_people"],
-        "held_out": result["n_held_out"],
-        "one_for_all": accuracy.one_for_all.estimate,
-        "per_user": accuracy.per_user.estimate,
-        "gain": [accuracy.gain.estimate, accuracy.gain.low, accuracy.gain.high],
-        "log_loss_gain": [getattr(result["log_loss"].gain, end) for end in ("estimate", "low", "high")],
-        "share_worse": [accuracy.share_worse.estimate, accuracy.share_worse.low, accuracy.share_worse.high],
-        "share_worse_by_chance": accuracy.placebo.worse.estimate,
-    }
 
 
 def _standardised(texts: Sequence[str]) -> Any:
@@ -203,14 +169,16 @@ def _simulated(
         f"A steered answer takes {np.median(seconds):.1f} s here (median of {len(seconds)}, {n} samples of at most "
         f"{max_new_tokens} tokens, nothing kept from before)."
     )
-    taste_table = report.Table(_HEADINGS, [_row(f"{n_people} simulated people, votes on answers", result)])
+    taste_table = report.Table(gains.HEADINGS, [gains.row(f"{n_people} simulated people, votes on answers", result)])
     sections = [
         report.Section("Simulated people: votes on a language model's answers", [lead], [taste_table]),
         _steering(rates, n, [speed], "judged by the simulated person's true taste"),
         portraits(model, seen, found),
     ]
     data = {
-        "text": _numbers(result) | _rates(rates) | {"simulated": True, "seconds_per_answer": float(np.median(seconds))}
+        "text": gains.numbers(result)
+        | _rates(rates)
+        | {"simulated": True, "seconds_per_answer": float(np.median(seconds))}
     }
     return Leg(data, sections)
 
@@ -258,17 +226,25 @@ def _rates(rates: Any) -> dict[str, Any]:
 def _file(policy: Spoken, file: Path, *, n_people: int, n: int, max_new_tokens: int, seed: int) -> Leg:
     imported = read(file)
     _told(f"{file.name}: {imported.format} ({imported.reason}); {imported.kept} rows kept of {imported.rows}")
-    parts, dropped = [], dict(imported.dropped)
-    for records in imported.records.values():
-        pairs, lost = paired(records, seed=seed)
-        parts.append(pairs)
-        dropped |= lost
-    everything = Comparisons.concat([part for part in parts if len(part)]) if any(map(len, parts)) else None
-    if everything is None or len(everything.users) < 2:
+    everything, lost, kinds = of_all(list(imported.records.values()), seed=seed)
+    dropped = {**imported.dropped, **lost}
+    if len(everything.users) < 2:
         raise DataError(
             f"{file.name}: {imported.kept} rows of {imported.format} give no comparisons by two people or more; the "
             "demonstration needs votes, ratings or rankings of texts with a `user`."
         )
+    lost_rows = sum(dropped.values())
+    lead = (
+        f"{imported.rows} rows read as {imported.format} ({imported.reason}): {len(everything)} comparisons by "
+        f"{len(everything.users)} people; {lost_rows} rows or pairs dropped"
+        + (": " + "; ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) if lost_rows else "")
+        + "."
+    )
+    if kinds & {"rating", "interaction"}:
+        lead += " A higher number is read as liking; if it means something else (offence, difficulty), so do the words."
+    if are_names(everything):
+        data, section = of_names(everything, split_for(imported.records), file.name, lead)
+        return Leg({"file": data | {"format": imported.format}}, [section])
     cache = RowCache()
     encoder: Encoder = Joined(Style(), CachedEncoder(MiniLM(), cache))
     seen, later = split_for(imported.records)(everything)
@@ -284,23 +260,16 @@ def _file(policy: Spoken, file: Path, *, n_people: int, n: int, max_new_tokens: 
     wishes = {user: wishes_of(model, user) for user in steered_for}
     found = answers(policy, model, wishes, prompts, n=n, max_new_tokens=max_new_tokens, seed=seed)
     rates = win_rates(found, lambda user, asked, texts: judge.reward(asked, texts, user=user))
-    lost_rows = sum(dropped.values())
-    lead = (
-        f"{imported.rows} rows read as {imported.format} ({imported.reason}): {len(everything)} comparisons by "
-        f"{len(everything.users)} people; {lost_rows} rows or pairs dropped"
-        + (": " + "; ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) if lost_rows else "")
-        + "."
-    )
     caution = (
         "Nobody has voted on these answers. They are judged by a second model of each person, learnt from the later "
         "choices only and through another encoder; it is a guess about the person, not the person."
     )
-    table = report.Table(_HEADINGS, [_row(file.name, result)], _FEW if not result["accuracy"].by_user else "")
+    table = report.Table(gains.HEADINGS, [gains.row(file.name, result)], gains.note(result))
     sections = [
         report.Section(
-            "One model for all, or one for each", [lead], [table], [_gains(result["accuracy"], "in this file")]
+            "One model for all, or one for each", [lead], [table], [gains.plot(result["accuracy"], "in this file")]
         ),
         _steering(rates, n, [caution], "judged by a second model of the person"),
         portraits(model, seen, found),
     ]
-    return Leg({"file": _numbers(result) | _rates(rates) | {"format": imported.format}}, sections)
+    return Leg({"file": gains.numbers(result) | _rates(rates) | {"format": imported.format}}, sections)

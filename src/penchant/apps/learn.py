@@ -2,16 +2,17 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from penchant.apps import report
 from penchant.apps.data import Data, shown_drops
+from penchant.apps.names import items_of
 from penchant.apps.one_for_all import adapted, compare, split_for
 from penchant.apps.outcome import Outcome
 from penchant.cache import RowCache
-from penchant.encoders import Attributes, Encoder, HiddenState, Joined, MiniLM
+from penchant.encoders import Attributes, Encoder, HiddenState, Items, Joined, MiniLM
 from penchant.encoders import Cached as CachedEncoder
 from penchant.errors import DataError, UnknownNameError, nearest
 from penchant.exchange import write_json
@@ -29,25 +30,31 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
 }
 
 
-def encoder_of(name: str) -> Encoder:
+def encoder_of(name: str, items: Sequence[str] = ()) -> Encoder:
     """The encoder of a name, or the states of a reward model in a folder; vectors are kept on disk.
 
+    Args:
+        name: of the encoder.
+        items: the names that "items" knows.
+
     Raises:
-        UnknownNameError: there is neither.
+        UnknownNameError: there is no such encoder or folder.
     """
+    if name == "items":
+        return Items(items)
     if name in ENCODERS:
         return ENCODERS[name]()
     if not Path(name).is_dir():
         raise UnknownNameError(
-            f"No encoder is called {name!r}: {nearest(name, ENCODERS)} A folder of a reward model works too "
-            "(`penchant align --method reward_model` leaves one)."
+            f"No encoder is called {name!r}: {nearest(name, [*ENCODERS, 'items'])} The folder of a reward model "
+            "works too (`penchant align --method reward_model` leaves one)."
         )
     from penchant.policies.reward import LanguageReward  # takes seconds to import
 
     return CachedEncoder(HiddenState(LanguageReward.saved(name)), RowCache())
 
 
-def build(name: str, encoder: str, settings: Mapping[str, Any]) -> PreferenceModel:
+def build(name: str, encoder: Encoder, settings: Mapping[str, Any]) -> PreferenceModel:
     """An unfitted model of people, by the name of a method or the dotted path of a class.
 
     Raises:
@@ -56,7 +63,7 @@ def build(name: str, encoder: str, settings: Mapping[str, Any]) -> PreferenceMod
     """
     known = {row.name for row in METHODS}
     target = resolve(name) if "." in name and name not in known else method(name).resolve()
-    made: PreferenceModel = target(**resolved(target, {"encoder": encoder_of(encoder), **settings}, where="settings."))
+    made: PreferenceModel = target(**resolved(target, {"encoder": encoder, **settings}, where="settings."))
     return made
 
 
@@ -69,7 +76,7 @@ def loaded(folder: Path) -> Any:
     try:
         about = json.loads((folder / "learn.json").read_text(encoding="utf-8"))
         target = resolve(about["class"])
-        encoder = encoder_of(about["encoder"])
+        encoder = encoder_of(about["encoder"], about.get("items", ()))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} holds no model of people ({error}); make one with `penchant learn`.") from error
     return target.load(folder, encoder=encoder)
@@ -92,16 +99,21 @@ def learn(
         method: a method of the room `learn` (see `penchant methods`), or the dotted path of your own class.
         data: what to learn from.
         encoder: how texts become vectors: minilm, style, minilm+style, attributes (payloads that are JSON objects of
-            numbers), or the folder of a reward model that other choices have trained.
+            numbers), items (payloads that are names, of systems or dishes), or the folder of a reward model that other
+            choices have trained.
         settings: the method's own settings; `penchant methods NAME` lists them.
         out: folder of the learnt model.
     """
     comparisons, dropped, kinds = data.comparisons()
     begin = time.perf_counter()
-    measured = compare(build(method, encoder, settings), *split_for(kinds)(comparisons))
-    model = adapted(build(method, encoder, settings), comparisons, comparisons)
+    items = items_of(comparisons) if encoder == "items" else []
+    vectors = encoder_of(encoder, items)
+    measured = compare(build(method, vectors, settings), *split_for(kinds)(comparisons))
+    model = adapted(build(method, vectors, settings), comparisons, comparisons)
     model.save(out)
-    about = {"class": f"{type(model).__module__}:{type(model).__qualname__}", "encoder": encoder}
+    about = {"class": f"{type(model).__module__}:{type(model).__qualname__}", "encoder": encoder} | (
+        {"items": items} if items else {}
+    )
     write_json(out / "learn.json", about)
     if data.path is None:
         # Whoever is forgotten takes the model that was learnt from them along.

@@ -38,7 +38,7 @@ def portraits(model: BradleyTerry, seen: Comparisons, found: Sequence[Any]) -> r
         seen: what it learnt from.
         found: steered answers (`penchant.apps.steering.Steered`).
     """
-    counts = {user: len(seen.of(user)) for user in seen.users}
+    counts = {user: len(seen.of(user)) for user in sorted({answer.user for answer in found})}
     chosen = sorted(counts, key=lambda user: (-len(wishes_of(model, user)), -counts[user], user))[:SHOWN]
     rows = []
     for user in chosen:

@@ -1,4 +1,4 @@
-"""Comparisons from every other kind of vote: ratings, rankings, battles, reactions, interactions.
+"""Comparisons from every other kind of vote: ratings, rankings, edits, battles, reactions, interactions.
 
 A pair is made only within what one person judged in the same respect: of two answers to the same prompt if there are
 such, else of any two that the person judged. Equal scores are ties: they say nothing about direction and are counted,
@@ -22,8 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 from penchant.errors import DataError, SettingsError
-from penchant.records import Battles, Comparisons, Interactions, Rankings, Ratings, Reactions, Records
+from penchant.records import Battles, Comparisons, Edits, Interactions, Rankings, Ratings, Reactions, Records
+from penchant.turns import Turn, readable
 
+_TELLING = (Comparisons, Ratings, Rankings, Edits, Reactions, Interactions)
 _LIKING = {
     **dict.fromkeys(("love", "like", "thumbs-up", "thumbs_up", "upvote", "copy", "share", "heart", "accept"), 1.0),
     **dict.fromkeys(("dislike", "thumbs-down", "thumbs_down", "downvote", "regenerate", "report", "reject"), -1.0),
@@ -48,7 +50,8 @@ def comparisons(
     """Pairs that follow from what people left.
 
     Args:
-        records: comparisons (returned as they are), ratings, rankings, battles, reactions or interactions.
+        records: comparisons (returned as they are), ratings, rankings, edits (whoever changes a draft prefers the
+            revision), battles (of names of systems), reactions or interactions.
         max_pairs_per_user: at most so many pairs of one person, drawn at random; None keeps all. Rows without a user
             are paired within their prompt (or ranking) only, and not capped.
         seed: of the draw.
@@ -66,11 +69,35 @@ def comparisons(
         return records, {}
     if isinstance(records, Battles):
         return _of_battles(records)
+    if isinstance(records, Edits):
+        return _of_edits(records)
     dropped: dict[str, int] = defaultdict(int)
     judged = list(_judged(records, dropped))
     rows = _pairs(judged, max_pairs_per_user, np.random.default_rng(seed), dropped)
-    found = Comparisons(pa.Table.from_pylist(rows, Comparisons.schema)) if rows else Comparisons.from_rows([])
-    return found, dict(dropped)
+    return _table(rows), dict(dropped)
+
+
+def of_all(
+    tables: Sequence[Records], *, max_pairs_per_user: int | None = 200, seed: int = 0
+) -> tuple[Comparisons, dict[str, int], set[str]]:
+    """Every comparison that follows from some tables, what was left out for each reason, and the kinds it came from.
+
+    Battles name systems, not what they said; where anything else can be compared they are left out and counted, so that
+    a vote that came with both answers counts once. Arguments and Raises as for `comparisons`.
+    """
+    telling = [table for table in tables if len(table) and isinstance(table, _TELLING)]
+    battles = [table for table in tables if isinstance(table, Battles) and len(table)]
+    dropped: dict[str, int] = defaultdict(int)
+    if telling and battles:
+        dropped["battles, where answers can be compared"] = sum(map(len, battles))
+    used = telling or battles
+    parts = []
+    for table in used:
+        pairs, lost = comparisons(table, max_pairs_per_user=max_pairs_per_user, seed=seed)
+        parts.append(pairs)
+        for reason, count in lost.items():
+            dropped[reason] += count
+    return Comparisons.concat(parts), dict(dropped), {table.kind for table in used}
 
 
 def _judged(records: Records, dropped: dict[str, int]) -> Iterable[_Judged]:
@@ -96,7 +123,7 @@ def _judged(records: Records, dropped: dict[str, int]) -> Iterable[_Judged]:
             else:
                 yield _Judged(user, (row["source"], row["event"]), "", row["item"], row["value"], common)
         else:
-            raise DataError(f"No comparisons follow from a {records.kind}; it can be trained on or exported as it is.")
+            raise DataError(f"No comparisons follow from records of kind {records.kind}; export them as they are.")
 
 
 def _pairs(
@@ -120,7 +147,8 @@ def _pairs(
                 dropped["tied pairs"] += 1
             elif first.prompt != second.prompt and first.prompt and second.prompt:
                 # Different questions: the prompt becomes part of what was judged.
-                rows.append(_row(user, "", *_ordered(first, second, with_prompt=True), first.common))
+                common = {name: value for name, value in first.common.items() if name != "form"}
+                rows.append(_row(user, "", *_ordered(first, second, with_prompt=True), common))
             else:
                 rows.append(_row(user, first.prompt, *_ordered(first, second, with_prompt=False), first.common))
     return rows
@@ -154,7 +182,8 @@ def _ordered(first: _Judged, second: _Judged, *, with_prompt: bool) -> tuple[str
     better, worse = (first, second) if first.score > second.score else (second, first)
     if not with_prompt:
         return better.response, worse.response
-    return f"{better.prompt}\n\n{better.response}", f"{worse.prompt}\n\n{worse.response}"
+    sides = [Turn(one.prompt, one.response, form=one.common.get("form", "text")).text() for one in (better, worse)]
+    return sides[0], sides[1]
 
 
 def _row(user: str | None, prompt: str, chosen: str, rejected: str, common: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +200,20 @@ def _of_battles(battles: Battles) -> tuple[Comparisons, dict[str, int]]:
             continue
         systems = [row["system_a"], row["system_b"]]
         chosen, rejected = systems if row["outcome"] == "a" else systems[::-1]
-        rows.append(_row(row["user"], row["prompt"] or "", chosen, rejected, {"source": row["source"]}))
-    return (Comparisons(pa.Table.from_pylist(rows, Comparisons.schema)) if rows else Comparisons.from_rows([])), dict(
-        dropped
-    )
+        asked = readable(row["prompt"] or "", row["form"] if row["prompt"] else None)
+        rows.append(_row(row["user"], asked, chosen, rejected, {"source": row["source"]}))
+    return _table(rows), dict(dropped)
+
+
+def _of_edits(edits: Edits) -> tuple[Comparisons, dict[str, int]]:
+    rows = [
+        _row(row["user"], row["context"] or "", row["revision"], row["draft"], {"source": row["source"]})
+        for row in edits.table.to_pylist()
+        if row["revision"] != row["draft"]
+    ]
+    n_same = len(edits) - len(rows)
+    return _table(rows), {"edits that changed nothing": n_same} if n_same else {}
+
+
+def _table(rows: list[dict[str, Any]]) -> Comparisons:
+    return Comparisons(pa.Table.from_pylist(rows, Comparisons.schema)) if rows else Comparisons.from_rows([])
