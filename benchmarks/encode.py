@@ -115,7 +115,7 @@ def main() -> None:
         does = {"agree": lambda work: agreement(work["texts"]), "ours": ours_timed, "peer": peer_timed}
         print(json.dumps(does[asked.work["side"]](asked.work)))
         return
-    n, repeats = (128, 2) if asked.quick else (512, 5)
+    n, repeats = (96, 2) if asked.quick else (512, 5)
     result = Result("encode", quick=asked.quick, repeats=repeats, peers=("torch", "sentence-transformers"))
     result.numbers["texts"] = n
     works: dict[str, Work] = {"ours": {"side": "ours", "texts": n}}

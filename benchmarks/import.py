@@ -127,7 +127,7 @@ def main() -> None:
         return
     has_peer = importlib.util.find_spec("datasets") is not None
     ways = [way for way in WAYS if way != "peer" or has_peer]
-    result = Result("import", quick=asked.quick, repeats=3, peers=("pyarrow", "datasets"))
+    result = Result("import", quick=asked.quick, repeats=2 if asked.quick else 3, peers=("pyarrow", "datasets"))
     result.numbers |= apart({"ways": ways})
     for size, n in SIZES.items():
         for name in (f"memory_{size}_mib", f"parquet_ratio_{size}", f"parquet_memory_ratio_{size}"):

@@ -82,7 +82,7 @@ def agreement(n_tokens: int) -> Found:
 def timed(work: Work) -> Found:
     """One side, in a process of its own."""
     sampled, policy = {"ours": ours, "peer": peer}[work["side"]], endless()
-    sampled(policy, N, 2, TEMPERATURE)
+    sampled(policy, 1, 2, TEMPERATURE)
     with Stopwatch() as watch:
         sampled(policy, N, work["n_tokens"], TEMPERATURE)
     speed = N * work["n_tokens"] / watch.wall

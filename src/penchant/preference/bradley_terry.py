@@ -223,33 +223,40 @@ class BradleyTerry(PreferenceModel):
     def _measured_precision(
         self, difference: Array, strength: Array, margin: Array, users: NDArray[Any], judged: NDArray[np.int64]
     ) -> float:
-        """How far people differ: the prior under which each person's pairs set aside are least surprising."""
+        """How far people differ: the strongest prior that predicts pairs set aside about as well as the best one.
+
+        Erring towards everybody's weights costs a little of the gain where people differ somewhat; erring away from
+        them makes people worse off than one model for all (measured on simulated crowds).
+        """
         people, counts = np.unique(users, return_counts=True)
         people = people[counts >= 4]
         if len(people) < 2:
             return _STRENGTHS_OF_PRIOR[-1]
-        later = np.zeros(len(users), dtype=bool)
-        kept = np.ones(len(users), dtype=bool)
-        rows_of = {person: np.flatnonzero(users == person) for person in people[:_MOST_PEOPLE]}
-        for rows in rows_of.values():
-            later[rows], kept[rows] = _apart(judged[rows])
-        rows_of = {person: rows[kept[rows]] for person, rows in rows_of.items()}
-        rows_of = {person: rows for person, rows in rows_of.items() if later[rows].any() and not later[rows].all()}
-        if not rows_of:
+        rows_of = [np.flatnonzero(users == person) for person in people[:_MOST_PEOPLE]]
+        surprise = np.zeros((len(rows_of), len(_STRENGTHS_OF_PRIOR)))
+        for fold in range(_FOLDS):
+            later = np.zeros(len(users), dtype=bool)
+            kept = np.ones(len(users), dtype=bool)
+            for rows in rows_of:
+                later[rows], kept[rows] = _apart(judged[rows], fold)
+            # Everybody's weights must not have seen the later pairs either.
+            early_rows = kept & ~later
+            shared = newton(
+                difference[early_rows], strength[early_rows], l2=self.l2_, margin=margin[early_rows]
+            ).weights
+            for person, all_rows in enumerate(rows_of):
+                early, late = all_rows[early_rows[all_rows]], all_rows[later[all_rows]]
+                if not len(early) or not len(late):
+                    continue
+                coordinates, basis = _touched(difference[early])
+                ahead = margin[early] - difference[early] @ shared
+                without, along = difference[late] @ shared - margin[late], difference[late] @ basis.T
+                for place, precision in enumerate(_STRENGTHS_OF_PRIOR):
+                    own = newton(coordinates, strength[early], l2=precision, margin=ahead).weights
+                    surprise[person, place] += _surprise(without + along @ own, strength[late]).sum()
+        if not surprise.any():
             return _STRENGTHS_OF_PRIOR[-1]
-        # Everybody's weights must not have seen the later pairs either.
-        early_rows = kept & ~later
-        shared = newton(difference[early_rows], strength[early_rows], l2=self.l2_, margin=margin[early_rows]).weights
-        surprise = np.zeros(len(_STRENGTHS_OF_PRIOR))
-        for rows in rows_of.values():
-            early, late = rows[~later[rows]], rows[later[rows]]
-            coordinates, basis = _touched(difference[early])
-            ahead = margin[early] - difference[early] @ shared
-            without, along = difference[late] @ shared - margin[late], difference[late] @ basis.T
-            for place, precision in enumerate(_STRENGTHS_OF_PRIOR):
-                own = newton(coordinates, strength[early], l2=precision, margin=ahead).weights
-                surprise[place] += _surprise(without + along @ own, strength[late]).sum()
-        return _STRENGTHS_OF_PRIOR[int(np.argmin(surprise))]
+        return _STRENGTHS_OF_PRIOR[_one_standard_error(surprise)]
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         dim = len(self.weights_)
@@ -279,6 +286,22 @@ class BradleyTerry(PreferenceModel):
         self.users_ = {user: UserPosterior(weights, errors, n) for (user, n), weights, errors in columns}
 
 
+_FOLDS = 3
+
+
+def _one_standard_error(surprise: Array) -> int:
+    """The strongest prior that is not clearly worse than the best one (the rule of one standard error).
+
+    Args:
+        surprise: of each person under each prior, weakest first, nats, [people, priors].
+    """
+    best = int(np.argmin(surprise.sum(axis=0)))
+    beyond = surprise - surprise[:, [best]]
+    n = len(surprise)
+    error = beyond.std(axis=0, ddof=1) * np.sqrt(n) if n > 1 else np.zeros(surprise.shape[1])
+    return int(np.flatnonzero(beyond.sum(axis=0) <= error).max())
+
+
 _MOST_PEOPLE = 100  # enough to measure how far people differ
 
 
@@ -293,17 +316,17 @@ def _judged(comparisons: Comparisons) -> NDArray[np.int64]:
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
-def _apart(judged: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of one person's pairs are set aside, and which are used at all, each bool[pairs].
+def _apart(judged: NDArray[np.int64], fold: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of one person's pairs are set aside in a fold, and which are used at all, each bool[pairs].
 
     More pairs than responses hang together (a over b and b over c tell a over c): then a third of the responses is set
-    aside, and pairs of both parts are not used. Otherwise the later third of the pairs is set aside.
+    aside, and pairs of both parts are not used. Otherwise a third of the pairs is set aside, in the order they came.
     """
     responses = np.unique(judged)
     if len(responses) > len(judged):
-        return np.arange(len(judged)) >= (2 * len(judged)) // 3, np.ones(len(judged), dtype=bool)
-    drawn = np.random.default_rng(0).permutation(responses)[: max(2, len(responses) // 3)]
-    inside = np.isin(judged, drawn)
+        return np.arange(len(judged)) * _FOLDS // len(judged) == fold, np.ones(len(judged), dtype=bool)
+    drawn = np.random.default_rng(0).permutation(responses)
+    inside = np.isin(judged, drawn[np.arange(len(drawn)) * _FOLDS // len(drawn) == fold])
     return np.asarray(inside.all(axis=1)), np.asarray(inside.all(axis=1) | ~inside.any(axis=1))
 
 

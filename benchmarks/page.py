@@ -1,0 +1,111 @@
+"""Write docs/benchmarks.md from docs/benchmarks/*.json: every number on the page comes from a file of a benchmark.
+
+python benchmarks/page.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from paired import RESULTS
+
+# Of each benchmark: what is compared, and its keys in the order of the page with what they mean.
+SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "dpo": (
+        "Direct preference optimisation against TRL's `DPOTrainer`: all weights of a model of 135 million parameters "
+        "in fp32, the same tokens in the same order. Timed are optimiser steps; reference log-probabilities are "
+        "computed beforehand on both sides and not timed.",
+        {
+            "throughput_ratio_8_1": "times faster, prompts of 512 and answers of 64 tokens",
+            "memory_ratio_8_1": "peak memory, ours / TRL's, 512 and 64 tokens",
+            "throughput_ratio_1_1": "times faster, prompts and answers of 128 tokens",
+            "list_of_8_ratio": "times faster, ranked lists of 8 answers; TRL has no lists and gets their 28 pairs",
+            "token_bound_share": "packed against our own padded rows, share of what the number of tokens allows",
+            "loss_difference": "largest difference of a step's loss",
+            "gradient_cosine": "cosine of the first gradients",
+        },
+    ),
+    "import": (
+        "JSON Lines into Parquet and into SQLite, by the code behind `penchant import`. The peer is `datasets`, which "
+        "neither recognises a format nor checks a row.",
+        {
+            "parquet_rows_per_second": "rows a second into Parquet",
+            "sqlite_rows_per_second": "rows a second into SQLite",
+            "memory_1e5_mib": "peak memory for 100,000 rows, MiB",
+            "memory_1e6_mib": "peak memory for 1,000,000 rows, MiB",
+            "parquet_ratio_1e6": "times faster into Parquet than `datasets`, 1,000,000 rows",
+            "parquet_memory_ratio_1e6": "peak memory, ours / that of `datasets`, 1,000,000 rows",
+        },
+    ),
+    "encode": (
+        "Sentence vectors of MiniLM against sentence-transformers with the same weights.",
+        {
+            "throughput_ratio": "times faster, texts that all differ",
+            "duplicates_ratio": "times faster, each text four times",
+            "warm_cache_ratio": "times faster, texts encoded before (the peer keeps nothing)",
+            "memory_ratio": "peak memory, ours / the peer's",
+            "vector_difference": "largest difference of a coordinate",
+        },
+    ),
+    "sample": (
+        "Eight answers to a prompt of 256 tokens, `LanguagePolicy.sample` against `generate` of transformers.",
+        {
+            "throughput_ratio": "times faster",
+            "memory_ratio": "peak memory, ours / the peer's",
+            "ours_tokens_per_second": "tokens a second, ours",
+            "peer_tokens_per_second": "tokens a second, the peer's",
+            "greedy_equal": "whether a greedy answer is the same",
+        },
+    ),
+}
+HEAD = """# Benchmarks
+
+Ours beside the strongest peer on the same work: `make bench` measures everything again. Each side runs in a process of
+its own, sides take turns, and results must agree before anything is timed. A ratio is the median over the turns, with
+its lowest and highest value; one whose spread is wider than its distance from 1 is refused.
+"""
+
+
+def section(name: str) -> str:
+    """One benchmark as a paragraph and a table."""
+    about, keys = SECTIONS[name]
+    text = f"## {name}\n\n{about}\n\n"
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return f"{text}Not measured. To measure it: `python benchmarks/{name}.py`.\n"
+    numbers = json.loads(path.read_text(encoding="utf-8"))
+    versions = ", ".join(f"{package} {version}" for package, version in numbers["versions"].items())
+    rows = [line(numbers, key, meaning) for key, meaning in keys.items()]
+    return (
+        f"{text}{numbers['repeats']} turns, {numbers['threads']} threads, {versions}.\n\n"
+        "| what | by the clock | lowest to highest | by CPU time |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def line(numbers: dict[str, Any], key: str, meaning: str) -> str:
+    """A row of the table."""
+    cpu = shown(numbers, f"{key}_cpu")
+    if numbers.get(key) is None:
+        return f"| {meaning} | not measured: {numbers['refused'].get(key, 'absent')} | | {cpu} |"
+    spread = " to ".join(f"{end:.3g}" for end in numbers["spread"].get(key, ()))
+    return f"| {meaning} | {shown(numbers, key)} | {spread} | {cpu} |"
+
+
+def shown(numbers: dict[str, Any], key: str) -> str:
+    """A number with three digits, whole where it is large; nothing where there is none."""
+    value = numbers.get(key)
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def main() -> None:
+    """Write the page."""
+    page = RESULTS.with_suffix(".md")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join([HEAD, *(section(name) for name in SECTIONS)]), encoding="utf-8")
+    print(Path("docs") / page.name)
+
+
+if __name__ == "__main__":
+    main()
