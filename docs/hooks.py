@@ -9,7 +9,7 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from penchant.apps.tables import methods_table, people_table, result  # noqa: E402 - found through the line above
+from penchant.apps.tables import files_table, methods_table, people_table, result  # noqa: E402 - found through the line above
 from penchant.methods import METHODS, Method  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
@@ -31,8 +31,14 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, **_):
     """Measured tables stand where a page names them."""
-    people = RESULTS / "one_for_all.json"
-    return markdown.replace("{{ people }}", people_table(people) if people.exists() else "(not measured yet)")
+    people, files = RESULTS / "one_for_all.json", RESULTS / "demo"
+    tables = {
+        "{{ people }}": people_table(people) if people.exists() else "(not measured yet)",
+        "{{ files }}": files_table(files) if files.is_dir() else "(not measured yet)",
+    }
+    for name, table in tables.items():
+        markdown = markdown.replace(name, table)
+    return markdown
 
 
 def page(row: Method) -> str:

@@ -95,7 +95,7 @@ Split = Callable[[Comparisons], tuple[Comparisons, Comparisons]]
 
 def split_for(kinds: Iterable[str]) -> Split:
     """How comparisons that came from records of these kinds are held out without a leak."""
-    return by_time if set(kinds) <= {"comparison", "battle"} else by_response
+    return by_time if set(kinds) <= {"comparison", "battle", "edit"} else by_response
 
 
 def new_people(

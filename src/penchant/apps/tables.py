@@ -1,6 +1,7 @@
 """Markdown tables of measured results, for the documentation; every number comes from a file that a command wrote."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,7 @@ def people_table(path: Path) -> str:
         if "why_not" in row:
             lines.append(f"| {row['set']} | not measured: {row['why_not']} " + "| " * 7 + "|")
             continue
-        gain, surprise = (
-            Interval(estimate=estimate, low=low, high=high, level=0.95, n=row["people"])
-            for estimate, low, high in (row["gain"], row["log_loss_gain"])
-        )
+        gain, surprise = (_interval(row[name], row["people"]) for name in ("gain", "log_loss_gain"))
         cells = [
             row["set"],
             str(row["people"]),
@@ -71,3 +69,43 @@ def people_table(path: Path) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([head, *lines])
+
+
+_WAYS = (("for each", "plain"), ("for each", "for all"), ("for each", "in words"))
+
+
+def files_table(folder: Path) -> str:
+    """`penchant demo FILE` on several sets, as its `--json` wrote it: a file for each set."""
+    head = (
+        "| set | people | for all, % | for each, % | gain, points | worse, % | by chance, % | "
+        + " | ".join(f"{way} against {other}, %" for way, other in _WAYS)
+        + " |\n|"
+        + "---|" * (7 + len(_WAYS))
+    )
+    lines = []
+    for path in sorted(folder.glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))["file"]
+        people = found["people"]
+        rates = found.get("win_rates", {})
+        cells = [
+            path.stem,
+            str(people),
+            f"{100 * found['one_for_all']:.1f}",
+            f"{100 * found['per_user']:.1f}",
+            shown(_interval(found["gain"], people)),
+            f"{100 * found['share_worse'][0]:.0f}",
+            f"{100 * found['share_worse_by_chance']:.0f}",
+            *(
+                shown(_interval(rates[name]["win_rate"], rates[name]["people"]), signed=False)
+                if (name := f"{way} against {other}") in rates
+                else "names, no texts"
+                for way, other in _WAYS
+            ),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([head, *lines])
+
+
+def _interval(ends: Sequence[float], n: int) -> Interval:
+    estimate, low, high = ends
+    return Interval(estimate=estimate, low=low, high=high, level=0.95, n=n)

@@ -1,8 +1,10 @@
 """Runs a paper's claim over several seeds, keeps each seed's result on disk, and concludes.
 
-A killed run goes on where it stopped: each finished seed is one JSON file, written under a temporary name first.
+A killed run goes on where it stopped: each finished seed is one JSON file, written under a temporary name first. A seed
+that another version of the reproduction's code ran is run again.
 """
 
+import hashlib
 import importlib
 import json
 import time
@@ -46,17 +48,18 @@ def reproduce(
     module = importlib.import_module(f"penchant.reproductions.{name}")
     if scale not in module.SEEDS:
         raise SettingsError(f"No scale is called {scale!r}: {nearest(scale, module.SEEDS)}")
+    code = hashlib.blake2b(Path(str(module.__file__)).read_bytes(), digest_size=8).hexdigest()
     runs, seconds = [], 0.0
     for seed in range(module.SEEDS[scale]):
         kept = None if folder is None else folder / f"{scale}-seed{seed}-{penchant.__version__}.json"
-        if kept and kept.exists():
-            done = json.loads(kept.read_text(encoding="utf-8"))
+        done = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.exists() else {}
+        if done.get("code") == code:
             progress(f"{slug}: seed {seed} is done already")
         else:
             progress(f"{slug}: seed {seed + 1} of {module.SEEDS[scale]}")
             begin = time.perf_counter()
             metrics = module.run(seed, scale, progress)
-            done = {"metrics": metrics, "seconds": time.perf_counter() - begin}
+            done = {"metrics": metrics, "seconds": time.perf_counter() - begin, "code": code}
             if kept:
                 write_json(kept, done)
         runs.append(done["metrics"])
