@@ -108,10 +108,11 @@ def test_a_report_escapes_what_people_wrote(tmp_path):
     assert wide.startswith("ann\n  what: tea\n  why: because because")
     table = report.Table(("who", "what"), [["<script>alert(1)</script>", "a & b"]])
     svg = report.dots(["x"], [Interval(0.5, 0.4, 0.6, 0.95, 3)], axis="share")
-    section = report.Section("<b>", ["1 < 2"], [table], [(svg, "a plot")])
+    section = report.Section("<b>", ["1 < 2, says `<i>`"], [table], [(svg, "a plot")])
     report.write(tmp_path / "r.html", title="t", lead="l", sections=[section], footer="f")
     page = (tmp_path / "r.html").read_text()
     assert "<script>alert" not in page
     assert "a &amp; b" in page
+    assert "1 &lt; 2, says <code>&lt;i&gt;</code>" in page
     assert page.count("<svg") == 1
     assert table.text().splitlines()[0].startswith("who")

@@ -74,17 +74,18 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin-bottom: .3rem; } h2 { font-size
 .lead { color: #4a5568; margin-top: 0; } figure { margin: 1.2rem 0; } figure svg { width: 100%; height: auto; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .32rem .9rem .32rem 0; border-bottom: 1px solid #dde3ea; vertical-align: top; }
-th { font-weight: 600; } caption { caption-side: bottom; text-align: left; }
+th { font-weight: 600; } .short { white-space: nowrap; } caption { caption-side: bottom; text-align: left; }
 caption, figcaption { color: #5a6675; font-size: .9rem; }
 footer { margin-top: 3rem; color: #5a6675; font-size: .9rem; }
 </style></head><body>
 <h1>{{ title }}</h1><p class="lead">{{ lead }}</p>
 {% for section in sections %}<section><h2>{{ section.title }}</h2>
-{% for paragraph in section.paragraphs %}<p>{{ paragraph }}</p>
+{% for paragraph in section.paragraphs %}<p>{{ paragraph|marked }}</p>
 {% endfor %}{% for table in section.tables %}<div class="scroll"><table>
 <thead><tr>{% for heading in table.headings %}<th scope="col">{{ heading }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody>{% if table.caption %}<caption>{{ table.caption }}</caption>{% endif %}</table></div>
+<tbody>{% for row in table.rows %}<tr>{% for cell in row %}
+<td{% if cell|length < 24 %} class="short"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody>{% if table.caption %}<caption>{{ table.caption|marked }}</caption>{% endif %}</table></div>
 {% endfor %}{% for svg, alt in section.plots %}<figure role="img" aria-label="{{ alt }}">{{ svg | safe }}
 <figcaption>{{ alt }}</figcaption></figure>
 {% endfor %}</section>
@@ -93,16 +94,19 @@ footer { margin-top: 3rem; color: #5a6675; font-size: .9rem; }
 
 
 def write(path: Path, *, title: str, lead: str, sections: Sequence[Section], footer: str) -> None:
-    """Write the report; everything but the plots is escaped.
+    """Write the report; everything but the plots is escaped, and `words` in backticks are set as code.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
     try:
         from jinja2 import Environment
+        from markupsafe import Markup, escape
     except ImportError as error:
         raise MissingExtraError("Reports need jinja2 and matplotlib: pip install 'penchant[demo]'.") from error
-    page = Environment(autoescape=True).from_string(_TEMPLATE)
+    environment = Environment(autoescape=True)
+    environment.filters["marked"] = lambda text: Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+    page = environment.from_string(_TEMPLATE)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page.render(title=title, lead=lead, sections=sections, footer=footer), encoding="utf-8")
