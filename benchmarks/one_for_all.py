@@ -31,7 +31,7 @@ SETS = (
     ("mtbench_votes", "votes.jsonl.gz", "items", 200),
     ("writer_edits", "rankings.jsonl.gz", "minilm+style", 200),
     ("jester_jokes", "ratings.csv.gz", "minilm+style", 60),
-    ("sushi_rankings", "rankings.csv.gz", "items", 45),
+    ("sushi_rankings", "rankings.csv.gz", "minilm", 45),
 )
 MOST_PEOPLE = 200
 

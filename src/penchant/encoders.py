@@ -199,7 +199,7 @@ class MiniLM:
     dim = 384
     window = 254
 
-    def __init__(self, *, tokens_per_batch: int = 4096):
+    def __init__(self, *, tokens_per_batch: int = 1024):
         self.tokens_per_batch = tokens_per_batch
 
     def encode(self, payloads: Sequence[str]) -> Vectors:

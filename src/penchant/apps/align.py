@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from penchant.align import TrainerSettings, train
+from penchant.align.recipe import TrainerSettings
 from penchant.apps.data import Data, shown_drops
 from penchant.apps.outcome import Outcome
 from penchant.exchange import write_json
@@ -54,6 +54,8 @@ def align(
         out: folder of checkpoints, logs and the trained policy.
         resume: go on from the last checkpoint in `out`.
     """
+    from penchant.align.trainer import train  # torch and transformers take seconds, which `--help` need not wait for
+
     known = {row.name for row in METHODS}
     target = named(method) if "." in method and method not in known else row_of(method).resolve()
     aligner = target(**resolve(target, settings, where="settings."))

@@ -242,7 +242,7 @@ def _file(policy: Spoken, file: Path, *, n_people: int, n: int, max_new_tokens: 
     )
     if kinds & {"rating", "interaction"}:
         lead += " A higher number is read as liking; if it means something else (offence, difficulty), so do the words."
-    if are_names(everything):
+    if kinds <= {"battle", "comparison"} and are_names(everything):
         data, section = of_names(everything, split_for(imported.records), file.name, lead)
         return Leg({"file": data | {"format": imported.format}}, [section])
     cache = RowCache()

@@ -6,7 +6,6 @@ from penchant.apps import report
 from penchant.apps.data import Data, shown_drops
 from penchant.apps.outcome import Outcome
 from penchant.evaluate.ranking_accuracy import Likelihoods, RankedRight, audit
-from penchant.policies import LanguagePolicy
 from penchant.turns import turns
 
 
@@ -21,6 +20,8 @@ def evaluate(
         adapter: folder of a trained adapter (`penchant align` leaves one); compared with the model without it.
         beta: the training's pull to the reference, for the best that it could reach.
     """
+    from penchant.policies.language import LanguagePolicy  # torch takes seconds, which `--help` need not wait for
+
     comparisons, dropped, _ = data.comparisons()
     policy = LanguagePolicy(model, adapter=adapter)
     prompts, chosen, rejected = (comparisons.table[name].to_pylist() for name in ("prompt", "chosen", "rejected"))

@@ -233,7 +233,7 @@ class BradleyTerry(PreferenceModel):
         if len(people) < 2:
             return _STRENGTHS_OF_PRIOR[-1]
         rows_of = [np.flatnonzero(users == person) for person in people[:_MOST_PEOPLE]]
-        surprise = np.zeros((len(rows_of), len(_STRENGTHS_OF_PRIOR)))
+        surprise = np.zeros((len(users), len(_STRENGTHS_OF_PRIOR)))  # a row is set aside in one fold at most
         for fold in range(_FOLDS):
             later = np.zeros(len(users), dtype=bool)
             kept = np.ones(len(users), dtype=bool)
@@ -244,7 +244,7 @@ class BradleyTerry(PreferenceModel):
             shared = newton(
                 difference[early_rows], strength[early_rows], l2=self.l2_, margin=margin[early_rows]
             ).weights
-            for person, all_rows in enumerate(rows_of):
+            for all_rows in rows_of:
                 early, late = all_rows[early_rows[all_rows]], all_rows[later[all_rows]]
                 if not len(early) or not len(late):
                     continue
@@ -253,10 +253,11 @@ class BradleyTerry(PreferenceModel):
                 without, along = difference[late] @ shared - margin[late], difference[late] @ basis.T
                 for place, precision in enumerate(_STRENGTHS_OF_PRIOR):
                     own = newton(coordinates, strength[early], l2=precision, margin=ahead).weights
-                    surprise[person, place] += _surprise(without + along @ own, strength[late]).sum()
-        if not surprise.any():
-            return _STRENGTHS_OF_PRIOR[-1]
-        return _STRENGTHS_OF_PRIOR[_one_standard_error(surprise)]
+                    surprise[late, place] = _surprise(without + along @ own, strength[late])
+        if len(rows_of) >= _FEWEST_PEOPLE:  # otherwise the choice is about these people, and choices are resampled
+            surprise = np.stack([surprise[rows].sum(axis=0) for rows in rows_of])
+        measured = surprise[surprise.any(axis=1)]
+        return _STRENGTHS_OF_PRIOR[_one_standard_error(measured) if len(measured) else -1]
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         dim = len(self.weights_)
@@ -287,13 +288,14 @@ class BradleyTerry(PreferenceModel):
 
 
 _FOLDS = 3
+_FEWEST_PEOPLE = 6  # of two people a standard error says nothing
 
 
 def _one_standard_error(surprise: Array) -> int:
     """The strongest prior that is not clearly worse than the best one (the rule of one standard error).
 
     Args:
-        surprise: of each person under each prior, weakest first, nats, [people, priors].
+        surprise: of each person (or choice) under each prior, weakest first, nats, [people, priors].
     """
     best = int(np.argmin(surprise.sum(axis=0)))
     beyond = surprise - surprise[:, [best]]

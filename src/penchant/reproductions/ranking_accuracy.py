@@ -84,12 +84,21 @@ class Scale:
 
 
 _SCALES = {
-    "quick": Scale((150, 50, 200), ((40, 40, 6e-3), (5, 30, 1e-3)), (30, 30, 2e-3), 3, ()),
-    "full": Scale((200, 60, 200), ((25, 8, 1e-5),), (50, 8, 1e-5), 2, ("gamma 0.25",)),
+    "quick": Scale(
+        (150, 50, 200),
+        ((40, 40, 6e-3), (5, 30, 1e-3)),
+        (30, 30, 2e-3),
+        3,
+        ("gamma 0", "gamma 0.25", "gamma 0.5", "ipo"),
+    ),
+    "full": Scale((200, 60, 200), ((25, 8, 1e-5),), (50, 8, 1e-5), 2, ()),
 }
 _OBJECTIVES: dict[str, dict[str, Any]] = {
     "dpo": {"beta": BETA},
-    "gamma 0.25": {"objective": "gamma_dpo", "beta": BETA, "options": {"gamma": 0.25}},
+    **{
+        f"gamma {gamma:g}": {"objective": "gamma_dpo", "beta": BETA, "options": {"gamma": gamma}}
+        for gamma in (0.0, 0.25, 0.5)
+    },
     "ipo": {"objective": "ipo", "beta": BETA},
 }
 
@@ -97,7 +106,7 @@ _OBJECTIVES: dict[str, dict[str, Any]] = {
 # Real pairs
 
 
-def real_pairs(n: int, seed: int, encode: Callable[..., Any], *, most_tokens: int = 96) -> Pairs:
+def real_pairs(n: int, seed: int, encode: Callable[..., Any], *, most_tokens: int = 160) -> Pairs:
     """Short pairs of the HH set under the folder that PENCHANT_DATA names, in an order of the seed's.
 
     Raises:
@@ -134,14 +143,15 @@ def likelihoods(policy: Any, comparisons: Comparisons, *, pairs_at_once: int = 6
     """Log-probability and length of both answers of every pair under a policy."""
     import torch
 
-    from penchant.policies.sequences import padded, token_log_probabilities
+    from penchant.policies.sequences import packed, padded
 
     examples = [policy.encode(row["prompt"], [row["chosen"], row["rejected"]]) for row in comparisons.table.to_pylist()]
     sums, lengths = [], []
     policy.model.eval()
+    join = packed if policy.can_pack else padded
     with torch.no_grad():
         for start in range(0, len(examples), pairs_at_once):
-            scores = token_log_probabilities(policy.model, padded(examples[start : start + pairs_at_once], pad=0))
+            scores = policy.scores(policy.model, join(examples[start : start + pairs_at_once], pad=0))
             sums.append(scores.sums().view(-1, 2).double().cpu().numpy())
             lengths.append(scores.lengths().view(-1, 2).cpu().numpy())
     table, counts = np.concatenate(sums), np.concatenate(lengths)

@@ -1,0 +1,42 @@
+"""How strongly people are drawn to everybody: chosen from their choices, on the side of caution."""
+
+import numpy as np
+import pytest
+
+from penchant.encoders import Attributes
+from penchant.preference import BradleyTerry
+from penchant.preference.bradley_terry import _one_standard_error
+from penchant.records import Comparisons, canonical_json
+
+
+def crowd(spread, *, n_users=40, n_votes=30, dim=6, seed=0):
+    rng = np.random.default_rng(seed)
+    shared = rng.standard_normal(dim)
+    rows = []
+    for user in range(n_users):
+        taste = shared + spread * rng.standard_normal(dim)
+        for _ in range(n_votes):
+            a, b = rng.standard_normal((2, dim)).round(3)
+            if rng.random() > 1 / (1 + np.exp(-(a - b) @ taste)):
+                a, b = b, a
+            chosen, rejected = (canonical_json({f"x{k}": float(v) for k, v in enumerate(x)}) for x in (a, b))
+            rows.append({"prompt": "q", "chosen": chosen, "rejected": rejected, "user": f"u{user}"})
+    return Comparisons.from_rows(rows)
+
+
+def test_the_strongest_prior_within_one_standard_error_by_hand():
+    # Two people: beyond the best (column 0), column 1 costs 1 +- sqrt(2), column 2 costs 5 +- sqrt(2).
+    surprise = np.array([[1.0, 1.0, 3.0], [1.0, 2.0, 4.0]])
+    assert _one_standard_error(surprise) == 1
+    assert _one_standard_error(surprise[:1]) == 1, "one unit has no error: equal is as good"
+    assert _one_standard_error(np.array([[3.0, 2.0, 1.0]])) == 2
+
+
+@pytest.mark.parametrize("n_users", [3, 40])
+def test_people_who_do_not_differ_are_served_by_one_model_and_those_who_do_by_their_own(n_users):
+    alike, apart = (
+        BradleyTerry(encoder=Attributes()).fit(crowd(spread, n_users=n_users, n_votes=60)).prior_precision_
+        for spread in (0.0, 2.0)
+    )
+    assert alike >= 100
+    assert apart <= 1
