@@ -304,7 +304,7 @@ def _one_standard_error(surprise: Array) -> int:
     return int(np.flatnonzero(beyond.sum(axis=0) <= error).max())
 
 
-_MOST_PEOPLE = 100  # enough to measure how far people differ
+_MOST_PEOPLE = 300  # enough to measure how far people differ
 
 
 def _judged(comparisons: Comparisons) -> NDArray[np.int64]:
