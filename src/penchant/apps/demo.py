@@ -46,7 +46,7 @@ def demo(
     *,
     report_file: Path = Path("report.html"),
     people: int = 10,
-    votes_each: int = 30,
+    votes_each: int = 60,
     n: int = 8,
     max_new_tokens: int = 40,
     model: str = "small-chat",

@@ -178,6 +178,7 @@ def _svg(figure: Any) -> str:
 def shown(interval: Interval, *, scale: float = 100.0, signed: bool = True, digits: int = 1) -> str:
     """An interval as people read it: estimate, then bounds."""
     sign = "+" if signed else ""
-    values = (scale * interval.estimate, scale * interval.low, scale * interval.high)
+    ends = (interval.estimate, interval.low, interval.high)
+    values = (round(scale * end, digits) + 0.0 for end in ends)  # a sum with 0.0, lest a small loss read -0
     first, low, high = (f"{value:{sign}.{digits}f}" for value in values)
     return f"{first} [{low}, {high}]"
