@@ -9,7 +9,8 @@ from penchant.apps.learn import loaded
 from penchant.apps.outcome import Outcome
 from penchant.apps.portraits import wishes_of
 from penchant.chat import chat_model
-from penchant.errors import NotFittedError, UnknownNameError, nearest
+from penchant.encoders import Attributes, Items
+from penchant.errors import NotFittedError, SettingsError, UnknownNameError, nearest
 from penchant.steer.in_context import brief
 
 
@@ -40,8 +41,13 @@ def chat(
         people = loaded(learnt)
         if user not in people.users_:
             raise UnknownNameError(f"Nothing is known of {user!r} in {learnt}: {nearest(user, people.users_)}")
+        if isinstance(people.encoder, (Attributes, Items)):
+            raise SettingsError(
+                f"{learnt} was learnt from {'names' if isinstance(people.encoder, Items) else 'numbers'}, so it cannot "
+                "judge what is said in a conversation; learn from texts, such as votes on answers."
+            )
         wishes = wishes_of(people, user)
-        used = " ".join(wishes) or "nothing that the evidence supports yet"
+        used = " ".join(wishes) or "nothing that can be said in words; the answer is chosen by the learnt reward"
         click.echo(f"[learnt about {user}: {used}]", err=True)
     told = brief(wishes=wishes).text
     history: list[dict[str, str]] = [{"role": "system", "content": told}] if told else []

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from penchant.apps import report
-from penchant.preference import BradleyTerry
+from penchant.preference import BradleyTerry, PreferenceModel
 from penchant.records import Comparisons
 from penchant.style import Style, said
 from penchant.turns import turns
@@ -23,8 +23,13 @@ def _weights(model: BradleyTerry, user: str) -> tuple[Array, Array]:
     return found.weights[:k], found.standard_errors[:k]
 
 
-def wishes_of(model: BradleyTerry, user: str) -> list[str]:
-    """Up to three wishes that the evidence supports (the weight is beyond 1.64 standard errors), strongest first."""
+def wishes_of(model: PreferenceModel, user: str) -> list[str]:
+    """Up to three wishes that the evidence supports (the weight is beyond 1.64 standard errors), strongest first.
+
+    Only weights of style can be said in words; of a model that was learnt with another encoder there are none.
+    """
+    if not isinstance(model, BradleyTerry) or model.encoder.name.split("+")[0] != Style.name:
+        return []
     weights, errors = _weights(model, user)
     sure = [row for row in np.argsort(-np.abs(weights)) if abs(weights[row]) > 1.64 * errors[row]]
     return [f"Prefers {said(Style.columns[row], weights[row])}." for row in sure[:3]]
