@@ -76,6 +76,18 @@ def test_an_unknown_setting_names_the_nearest_without_a_traceback(called):
     assert "Traceback" not in err
 
 
+def test_options_may_be_written_as_in_yaml(called):
+    one, other = (
+        called("align", f"--policy.{name}", "3", "--settings.label_smoothing", "0.1", "--print-config")
+        for name in ("lora-rank", "lora_rank")
+    )
+    assert one == other
+    assert "lora_rank: 3" in one[1]
+    code, _, said = called("align", "--policy.lora_rnk", "3")
+    assert code == 2
+    assert "did you mean '--policy.lora-rank'" in said
+
+
 def test_the_config_that_is_printed_is_the_config_that_is_read(called, tmp_path):
     code, printed, _ = called("learn", "--data.path", "v.jsonl", "--settings.l2", "0.5", "--print-config")
     assert code == 0

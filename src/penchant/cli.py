@@ -34,6 +34,20 @@ COMMANDS = {
 _SET = "set__"
 
 
+class Command(click.Command):
+    """A command whose options may be written as in YAML, with `_`, or as usual on a command line, with `-`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the options' names with `-`; the names of a method's own settings are left as they are."""
+        known = {flag for parameter in self.params for flag in parameter.opts}
+        parts = [(arg, *arg.partition("=")) for arg in args]
+        dashed = [
+            "".join([name.replace("_", "-"), equals, value]) if name.replace("_", "-") in known else arg
+            for arg, name, equals, value in parts
+        ]
+        return super().parse_args(ctx, dashed)
+
+
 class Commands(click.Group):
     """Lists commands without importing them."""
 
@@ -92,9 +106,7 @@ def command(name: str, path: str, title: str) -> click.Command:
     context: dict[str, Any] = {"max_content_width": 110}
     if free:
         context |= {"ignore_unknown_options": True, "allow_extra_args": True}
-    return click.Command(
-        name, params=parameters, callback=run, help=help_text, short_help=title, context_settings=context
-    )
+    return Command(name, params=parameters, callback=run, help=help_text, short_help=title, context_settings=context)
 
 
 def _option(setting: Any, prefix: str = "") -> click.Option:
@@ -161,7 +173,10 @@ def _pairs(extra: list[str], free: list[str]) -> list[tuple[str, str]]:
         token = rest.pop(0)
         name, equals, text = token.partition("=")
         if not name.startswith("--") or name[2:].partition(".")[0] not in free or "." not in name:
-            raise SettingsError(f"Unknown option {token!r}; free settings are --{free[0]}.NAME VALUE. See --help.")
+            known = [flag for option in click.get_current_context().command.params for flag in option.opts]
+            raise SettingsError(
+                f"Unknown option {token!r}: {nearest(name, known)} A method's own settings are --{free[0]}.NAME VALUE."
+            )
         if not equals:
             if not rest:
                 raise SettingsError(f"{token} needs a value.")
