@@ -8,7 +8,7 @@ import tiny_model
 from penchant.align import DPO, RewardModel, Supervised, TrainerSettings
 from penchant.apps.align import Policy, align
 from penchant.apps.data import Data
-from penchant.apps.learn import encoder_of, learn
+from penchant.apps.learn import encoder_of, learn, loaded
 from penchant.errors import DataError, UnknownNameError
 from penchant.feedback.lessons import comparisons, critique_lessons
 from penchant.records import Comparisons, Conversations, Rankings, canonical_json
@@ -65,6 +65,23 @@ def test_what_a_method_reads_is_taken_as_it_is_and_the_rest_is_counted(tmp_path)
     assert isinstance(Data(path=talk).of_kinds(Supervised.reads)[0], Conversations)
     with pytest.raises(DataError, match="no comparisons"):
         Data(path=talk).of_kinds(DPO.reads)
+
+
+def test_votes_between_systems_are_learnt_as_names_and_never_trained_on_as_texts(tmp_path, own_cache):
+    path = tmp_path / "battles.jsonl"
+    rows = [
+        {"model_a": "alpha", "model_b": "beta", "winner": "model_a" if i % 4 else "model_b", "judge": f"u{i % 3}"}
+        for i in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for reads in (DPO.reads, Supervised.reads):
+        with pytest.raises(DataError, match="--encoder items"):
+            Data(path=path).of_kinds(reads)
+    with pytest.raises(DataError, match="--encoder items"):
+        learn(data=Data(path=path), out=tmp_path / "people")
+    learnt = learn(data=Data(path=path), encoder="items", out=tmp_path / "people").data
+    assert learnt["people"] == 3
+    assert loaded(tmp_path / "people").reward(["", ""], ["alpha", "beta"]).argmax() == 0
 
 
 def records():

@@ -8,7 +8,7 @@ from typing import TypeVar
 from penchant.errors import DataError
 from penchant.feedback.importing import read
 from penchant.feedback.pairing import of_all
-from penchant.records import Comparisons, Records
+from penchant.records import Battles, Comparisons, Records
 from penchant.store import Store
 
 AnyRecords = TypeVar("AnyRecords", bound=Records)
@@ -34,14 +34,17 @@ class Data:
     limit: int | None = None
     seed: int = 0
 
-    def comparisons(self) -> tuple[Comparisons, dict[str, int], set[str]]:
+    def comparisons(self, *, of_names: bool = False) -> tuple[Comparisons, dict[str, int], set[str]]:
         """All comparisons, how many rows or pairs were dropped for each reason, and the kinds of record they came from.
+
+        Args:
+            of_names: whether votes between systems, without what these said, will do where there is nothing else.
 
         Raises:
             DataError: there are none; says where was looked.
         """
         tables, dropped = self._tables()
-        return self._compared(tables, dropped)
+        return self._compared(tables, dropped, of_names=of_names)
 
     def of_kinds(self, kinds: Sequence[type[Records]]) -> tuple[Records, dict[str, int]]:
         """Records of the first of these kinds that is there, or else comparisons made of others; and what was dropped.
@@ -67,18 +70,23 @@ class Data:
         return [table for kind in home.kinds() if len(table := home.records(kind, sources=sources))], {}
 
     def _compared(
-        self, tables: Sequence[Records], dropped: dict[str, int]
+        self, tables: Sequence[Records], dropped: dict[str, int], *, of_names: bool = False
     ) -> tuple[Comparisons, dict[str, int], set[str]]:
-        found, lost, kinds = of_all(tables, max_pairs_per_user=self.max_pairs_per_user, seed=self.seed)
+        texts = [table for table in tables if of_names or not isinstance(table, Battles)]
+        n_battles = sum(map(len, tables)) - sum(map(len, texts))
+        if n_battles:
+            dropped["battles, which name systems and not what they said"] = n_battles
+        found, lost, kinds = of_all(texts, max_pairs_per_user=self.max_pairs_per_user, seed=self.seed)
         for reason, count in lost.items():
             dropped[reason] = dropped.get(reason, 0) + count
         found = self._first(found)
         if not len(found):
             held = ", ".join(sorted({table.kind for table in tables})) or "no records"
             where = self.store if self.path is None else self.path.name
+            names = " Battles name systems, not what they said: `penchant learn --encoder items`." * ("battle" in held)
             raise DataError(
-                f"{where} gives no comparisons (it holds: {held}). Import feedback with `penchant import FILE`, or "
-                "name a file of votes, ratings or rankings with --data.path."
+                f"{where} gives no comparisons of texts (it holds: {held}). Import feedback with `penchant import FILE`, or "
+                f"name a file of votes, ratings or rankings with --data.path.{names}"
             )
         return found, dropped, kinds
 

@@ -104,7 +104,7 @@ def learn(
         settings: the method's own settings; `penchant methods NAME` lists them.
         out: folder of the learnt model.
     """
-    comparisons, dropped, kinds = data.comparisons()
+    comparisons, dropped, kinds = data.comparisons(of_names=encoder == "items")
     begin = time.perf_counter()
     items = items_of(comparisons) if encoder == "items" else []
     vectors = encoder_of(encoder, items)
