@@ -85,7 +85,7 @@ class Data:
             where = self.store if self.path is None else self.path.name
             names = " Battles name systems, not what they said: `penchant learn --encoder items`." * ("battle" in held)
             raise DataError(
-                f"{where} gives no comparisons of texts (it holds: {held}). Import feedback with `penchant import FILE`, or "
+                f"{where} gives no comparisons of texts (it holds: {held}). Import feedback with `penchant import`, or "
                 f"name a file of votes, ratings or rankings with --data.path.{names}"
             )
         return found, dropped, kinds
