@@ -22,7 +22,16 @@ from torch import Tensor
 
 from penchant import objectives
 from penchant.align.batches import Batch
-from penchant.align.preferred import examples_of, list_losses, mean_per_example, metrics, pairs, soft, untied_lists
+from penchant.align.preferred import (
+    examples_of,
+    list_losses,
+    mean_per_example,
+    metrics,
+    pairs,
+    require_known,
+    soft,
+    untied_lists,
+)
 from penchant.errors import SettingsError, UnknownNameError, nearest
 from penchant.policies.language import LanguagePolicy
 from penchant.policies.sequences import TokenLogProbabilities
@@ -78,8 +87,7 @@ class DPO:
         self.options, self.ties, self.lists = options, ties, lists
         self._function, self._keywords = _resolve(objective, beta, label_smoothing, options)
         self._reads = _READS.get(getattr(self._function, "__name__", ""), "log_ratios")
-        if ties not in ("soft", "drop") or lists not in ("plackett_luce", "pairs"):
-            raise SettingsError(f"ties is soft or drop, lists is plackett_luce or pairs: got {ties!r} and {lists!r}.")
+        require_known(ties, lists)
 
     @property
     def needs_reference(self) -> bool:

@@ -7,8 +7,18 @@ from torch import Tensor
 
 from penchant import objectives
 from penchant.align.batches import Batch
-from penchant.errors import DataError
+from penchant.errors import DataError, SettingsError
 from penchant.records import Comparisons, Rankings, Records
+
+
+def require_known(ties: str, lists: str) -> None:
+    """Refuse ways to read ties and lists that there are not.
+
+    Raises:
+        SettingsError: one of them is unknown.
+    """
+    if ties not in ("soft", "drop") or lists not in ("plackett_luce", "pairs"):
+        raise SettingsError(f"ties is soft or drop, lists is plackett_luce or pairs: got {ties!r} and {lists!r}.")
 
 
 def examples_of(records: Records, *, drops_ties: bool, learner: str) -> tuple[list[dict[str, Any]], dict[str, int]]:

@@ -25,7 +25,15 @@ from torch import Tensor
 
 from penchant import objectives
 from penchant.align.batches import Batch
-from penchant.align.preferred import examples_of, list_losses, mean_per_example, metrics, pairs, soft, untied_lists
+from penchant.align.preferred import (
+    examples_of,
+    list_losses,
+    mean_per_example,
+    metrics,
+    pairs,
+    require_known,
+    untied_lists,
+)
 from penchant.errors import SettingsError
 from penchant.policies.reward import LanguageReward
 from penchant.records import Comparisons, Rankings
@@ -40,7 +48,8 @@ class RewardModel:
         margin_scale: logits of a pair of strength 1, where the margin comes from the strength.
         noise: share of votes that are flipped by mistake, in [0, 0.5).
         ties: "soft" makes a tie half a win for each side, "drop" leaves ties out and counts them.
-        lists: how rankings are read: "plackett_luce" as a whole (lists without ties), or "pairs".
+        lists: how rankings are read: "plackett_luce" as a whole (lists without ties, and without noise), or
+            "pairs".
 
     Raises:
         SettingsError: a setting is out of range.
@@ -61,8 +70,7 @@ class RewardModel:
     ):
         if margin not in ("column", "strength"):
             raise SettingsError(f"margin is column or strength: got {margin!r}.")
-        if ties not in ("soft", "drop") or lists not in ("plackett_luce", "pairs"):
-            raise SettingsError(f"ties is soft or drop, lists is plackett_luce or pairs: got {ties!r} and {lists!r}.")
+        require_known(ties, lists)
         if not 0 <= noise < 0.5 or not margin_scale >= 0:
             raise SettingsError(f"noise must be in [0, 0.5) and margin_scale >= 0: got {noise!r} and {margin_scale!r}.")
         self.margin, self.margin_scale, self.noise, self.ties, self.lists = margin, margin_scale, noise, ties, lists
@@ -94,9 +102,8 @@ class RewardModel:
         better, worse = pairs(batch)
         owner = batch["example"][better]
         strength, margin = batch["strength"][owner] * (1 - 2 * self.noise) + self.noise, batch["margin"][owner]
-        forward = objectives.bradley_terry(rewards[better], rewards[worse], margin=margin)
-        reverse = objectives.bradley_terry(rewards[worse], rewards[better], margin=-margin)
-        by_pairs = mean_per_example(soft(forward, reverse, strength), batch, better)
+        losses = objectives.bradley_terry(rewards[better], rewards[worse], margin=margin, strength=strength)
+        by_pairs = mean_per_example(losses, batch, better)
         whole = untied_lists(batch)
         if self.noise or self.lists == "pairs" or not whole.any():
             return by_pairs

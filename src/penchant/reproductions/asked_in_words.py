@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.align.rejection_sampling import Standardisation
+from penchant.align.rejection_sampling import angle as towards
 from penchant.cache import RowCache
 from penchant.chat import Cached, ChatModel, LlamaChat
 from penchant.errors import MissingExtraError
@@ -124,11 +125,6 @@ def small_chat() -> Told:
         MissingExtraError: the model or its engine is not installed.
     """
     return Told(Cached(LlamaChat(context=2048), RowCache()))
-
-
-def towards(degrees: float) -> Array:
-    """The unit vector at an angle from coverage towards brevity, [2]."""
-    return np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
 
 
 def calibrated(policy: Policy, seeds: Sequence[int] = (100, 101, 102, 103)) -> Standardisation:
