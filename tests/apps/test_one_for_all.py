@@ -11,6 +11,7 @@ from penchant.encoders import Attributes
 from penchant.errors import DataError
 from penchant.preference import BradleyTerry
 from penchant.records import Comparisons, canonical_json
+from penchant.style import Style
 
 
 def crowd(spread, *, n_people=40, n_choices=30, seed=0):
@@ -89,3 +90,9 @@ def test_no_held_out_response_was_part_of_a_pair_that_was_learnt_from():
         assert known
         assert new
         assert not known & new
+
+
+def test_one_person_alone_is_a_sentence_that_helps():
+    rows = [{"prompt": "q", "chosen": f"yes {i}", "rejected": "no", "user": "ann"} for i in range(9)]
+    with pytest.raises(DataError, match="of one person, 'ann'"):
+        compare(BradleyTerry(encoder=Style()), *by_time(Comparisons.from_rows(rows)))

@@ -135,6 +135,11 @@ def compare(
     Returns:
         `accuracy` and `log_loss` (negated: higher is better), each a `PerUserReport`; counts of people and rows.
     """
+    if len(held_out.users) < 2:
+        raise DataError(
+            f"All {len(seen) + len(held_out)} choices are of one person, {held_out.users[0]!r}: one model for all and "
+            "one for each are then the same. Give choices of two people or more, named by `user`."
+        )
     adapted(model, seen if shared is None else shared, seen)
     place = held_out.table.schema.get_field_index("user")
     anonymous = Comparisons(held_out.table.set_column(place, "user", pa.nulls(len(held_out), pa.string())))

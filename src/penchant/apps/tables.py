@@ -21,11 +21,11 @@ def result(row: Method, results: Path) -> dict[str, Any] | None:
 
 
 def verdict(row: Method, results: Path) -> str:
-    """Holds, holds in part, does not hold, or not run, with the interval of its main difference."""
+    """Holds, does not hold in full (the main difference does), does not hold, or not run; with that interval."""
     found = result(row, results)
     if found is None:
         return "no claim to test" if row.reproduction is None else "not run"
-    word = "holds" if found["holds"] else "holds in part" if found["ci_low"] > 0 else "does not hold here"
+    word = "holds" if found["holds"] else "does not hold in full" if found["ci_low"] > 0 else "does not hold here"
     return f"{word}: {found['difference']:+.3g} [{found['ci_low']:+.3g}, {found['ci_high']:+.3g}]"
 
 
