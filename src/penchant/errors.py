@@ -5,6 +5,7 @@ PenchantError
 ├── DataError          (ValueError)    the records a user brought cannot mean what they must
 ├── SettingsError      (ValueError)    a setting is unknown, of the wrong type or out of its range
 ├── UnknownNameError   (LookupError)   a method, format or model by that name does not exist
+├── StorageError       (OSError)       a disk or a database does not take, or no longer holds, what it was given
 ├── NotFittedError     (RuntimeError)  a model was asked before it had learnt anything
 └── MissingExtraError  (ImportError)   an optional dependency is not installed
 ```
@@ -28,6 +29,10 @@ class SettingsError(PenchantError, ValueError):
 
 class UnknownNameError(PenchantError, LookupError):
     """A method, format or model by that name does not exist."""
+
+
+class StorageError(PenchantError, OSError):
+    """A disk or a database does not take, or no longer holds, what it was given."""
 
 
 class NotFittedError(PenchantError, RuntimeError):

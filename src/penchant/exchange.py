@@ -5,9 +5,6 @@ elsewhere.
 """
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,20 +14,9 @@ import pyarrow.parquet as pq
 
 from penchant.errors import DataError
 from penchant.records import KINDS, Records, canonical_json
+from penchant.whole import whole_file
 
 _PAYLOADS = {"prompt", "chosen", "rejected", "response", "responses", "messages"}
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name that becomes the file only if everything was written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
