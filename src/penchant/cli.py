@@ -29,6 +29,7 @@ COMMANDS = {
     "methods": ("penchant.apps.methods:methods", "The methods: what each is for and where it lives."),
     "export": ("penchant.apps.records:export", "Write everything a person left behind."),
     "forget": ("penchant.apps.records:forget", "Delete a person's records and all that was derived from them."),
+    "cache": ("penchant.apps.cache:cache", "What was computed once and is kept; how to have less of it."),
 }
 
 _SET = "set__"
