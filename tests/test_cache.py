@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from penchant import cache as cache_module
 from penchant.cache import RowCache, bytes_of, content_key
-from penchant.errors import DataError, SettingsError
+from penchant.errors import SettingsError, StorageError
 
 
 @pytest.fixture
@@ -272,14 +272,14 @@ def test_a_file_whose_pages_are_garbage_is_said_once_and_gone_without(path):
         assert cache.get_many("n", ["1"]) == [None]
     cache.put_many("n", {"1": b"x"})
     assert cache.get_many("n", ["1"]) == [None]
-    with pytest.raises(DataError, match="delete it"):
+    with pytest.raises(StorageError, match="delete it"):
         cache.forget("ann")
 
 
 def test_a_file_that_is_no_cache_is_a_clear_error(path):
     path.parent.mkdir()
     path.write_bytes(b"not a database at all" * 100)
-    with pytest.raises(DataError, match="delete it"):
+    with pytest.raises(StorageError, match="delete it"):
         RowCache(path)
 
 
@@ -328,7 +328,7 @@ def test_a_folder_that_cannot_be_made_is_said_once_and_gone_without(tmp_path):
         cache = RowCache(tmp_path / "file" / "rows.sqlite")
     cache.put_many("n", {"1": b"x"})
     assert cache.get_many("n", ["1"]) == [None]
-    with pytest.raises(DataError):
+    with pytest.raises(StorageError):
         cache.forget("ann")
 
 
@@ -391,7 +391,7 @@ def test_bytes_that_another_process_keeps_alive_are_not_passed_over_in_silence(p
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
     assert reader.execute("SELECT count(*) FROM rows").fetchone() == (1,)
-    with pytest.raises(DataError, match="--gc"):
+    with pytest.raises(StorageError, match="--gc"):
         cache.forget("ann")
     reader.close()
     cache.collect()

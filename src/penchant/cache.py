@@ -25,7 +25,7 @@ from zlib import crc32
 
 import platformdirs
 
-from penchant.errors import DataError, SettingsError
+from penchant.errors import SettingsError, StorageError
 
 _AT_ONCE = 500  # keys in one query; SQLite allows 32,766, older builds 999
 _LAYOUT = 2  # of the tables; a file of another layout is emptied
@@ -142,7 +142,7 @@ class RowCache:
         damaged: values that were asked for, did not fit their checksum, and counted as missing.
 
     Raises:
-        DataError: the file is something else.
+        StorageError: the file is something else.
     """
 
     def __init__(self, path: Path | None = None, *, limit: int | None = None):
@@ -159,7 +159,7 @@ class RowCache:
                 [layout] = connection.execute("PRAGMA user_version").fetchone()
             if layout != _LAYOUT:
                 self._lay_out()
-        except (OSError, DataError) as error:
+        except OSError as error:
             if getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
                 raise
             self._give_up(error)
@@ -177,7 +177,7 @@ class RowCache:
                 found[key] = value
                 if used < hour:
                     unmarked.append(key)
-        except DataError as error:
+        except StorageError as error:
             self._give_up(error)
         if unmarked:
             self._mark(namespace, unmarked, hour)
@@ -218,7 +218,7 @@ class RowCache:
                     ((number, key, places[key], hour, _tags((owners or {}).get(key))) for key in items),
                 )
                 self._make_room(connection)
-        except DataError as error:
+        except StorageError as error:
             self._give_up(error, reads=self._reads)
 
     def forget(self, user: str) -> int:
@@ -230,7 +230,7 @@ class RowCache:
             Rows deleted.
 
         Raises:
-            DataError: the cache cannot be written, or another process keeps it from overwriting the bytes.
+            StorageError: the cache cannot be written, or another process keeps it from overwriting the bytes.
         """
         tag = _tag(user)
         gone, kept = [], []
@@ -252,7 +252,7 @@ class RowCache:
         """Delete the rows of all namespaces that begin so, and overwrite their bytes; how many rows that were.
 
         Raises:
-            DataError: as `forget`.
+            StorageError: as `forget`.
         """
         with self._writing() as connection:
             query = (
@@ -270,7 +270,7 @@ class RowCache:
             Rows deleted, by reason.
 
         Raises:
-            DataError: as `forget`.
+            StorageError: as `forget`.
         """
         with self._writing() as connection:
             query = "SELECT namespace, key, checksum, value FROM rows LEFT JOIN contents USING (place)"
@@ -290,7 +290,7 @@ class RowCache:
         """What is there, by namespace, the largest first.
 
         Raises:
-            DataError: the cache cannot be read.
+            StorageError: the cache cannot be read.
         """
         query = (
             "SELECT name, count(*), sum(length(value)) + count(*) * ?, max(used) FROM rows "
@@ -310,7 +310,7 @@ class RowCache:
         """Bytes the file may take.
 
         Raises:
-            DataError: the cache cannot be read.
+            StorageError: the cache cannot be read.
         """
         with self._connected() as connection:
             return self._most(connection)
@@ -322,7 +322,7 @@ class RowCache:
             Rows that made room.
 
         Raises:
-            DataError: the cache cannot be written.
+            StorageError: the cache cannot be written.
         """
         with self._writing() as connection:
             connection.execute("INSERT OR REPLACE INTO settings VALUES ('limit', ?)", [limit])
@@ -345,7 +345,7 @@ class RowCache:
             with self._writing() as connection:
                 mark = f"UPDATE rows SET used = {hour}"
                 list(_by_key(connection, mark, _number(connection, namespace), keys))
-        except DataError:
+        except StorageError:
             return
         finally:
             with self._connected() as connection:
@@ -383,7 +383,7 @@ class RowCache:
         with self._connected() as connection:
             done = overwrite(connection)
         if not done:
-            raise DataError(
+            raise StorageError(
                 f"Rows of the cache {self.path} are deleted, but another process keeps their bytes from being "
                 "overwritten. End that process, and run `penchant cache --gc`."
             )
@@ -424,7 +424,7 @@ class RowCache:
                 self._local.connection = connection
             yield connection
         except sqlite3.Error as error:
-            raise DataError(
+            raise StorageError(
                 f"The cache {self.path} cannot be used ({error}). It holds nothing that cannot be computed again: "
                 "delete it, free some disk, or set PENCHANT_CACHE to another folder."
             ) from error
