@@ -43,8 +43,9 @@ class Aligner(Protocol):
         """What to train on.
 
         Returns:
-            A dictionary per example: `prompt` (str), `responses` (list of str), optional `condition` and `form`; every
-            other key is a number, or a list with one number per response, and reaches `loss` as a tensor.
+            A dictionary per example: `prompt` (str), `responses` (list of str), optional `condition` and `form`, and
+            `user` (whose record it is; None for a record without a name); every other key is a number, or a list with
+            one number per response, and reaches `loss` as a tensor.
         """
 
     def loss(self, scores: Any, batch: Batch, /) -> Tensor:
@@ -71,10 +72,12 @@ class Row:
     Attributes:
         tokens: prompt and responses as token ids.
         fields: the numbers that came with it.
+        owners: whose record it is; nobody known by default.
     """
 
     tokens: Example
     fields: Mapping[str, float | Sequence[float]]
+    owners: tuple[str | None, ...] = ()
 
 
 def encode(aligner: Aligner, policy: Any, records: Any, *, too_long: str = "error") -> tuple[list[Row], dict[str, int]]:
@@ -96,6 +99,7 @@ def encode(aligner: Aligner, policy: Any, records: Any, *, too_long: str = "erro
         rest = dict(example)
         prompt, responses = rest.pop("prompt"), rest.pop("responses")
         condition, form = rest.pop("condition", None), rest.pop("form", None)
+        owners = (rest.pop("user"),) if "user" in rest else ()
         try:
             tokens = policy.encode(prompt, responses, condition=condition, form=form or "text")
         except DataError:
@@ -103,7 +107,7 @@ def encode(aligner: Aligner, policy: Any, records: Any, *, too_long: str = "erro
                 raise
             n_long += 1
             continue
-        rows.append(Row(tokens, rest))
+        rows.append(Row(tokens, rest, owners))
     if not rows:
         raise DataError(
             f"There is nothing to train on: 0 of {len(examples)} examples are left"

@@ -14,6 +14,7 @@ from torch import Tensor
 from penchant.align.batches import Collator, Row
 from penchant.cache import RowCache, content_key
 from penchant.policies.log_probabilities import kept_sums
+from penchant.whole import whole_file
 
 
 def reference_log_probabilities(
@@ -34,7 +35,15 @@ def reference_log_probabilities(
     """
     examples = [row.tokens for row in rows]
     with model.disable_adapter() if hasattr(model, "disable_adapter") else contextlib.nullcontext():
-        sums = kept_sums(model, examples, pad=pad, use_packing=use_packing, cache=cache, bf16=bf16)
+        sums = kept_sums(
+            model,
+            examples,
+            pad=pad,
+            use_packing=use_packing,
+            cache=cache,
+            owners=[row.owners for row in rows],
+            bf16=bf16,
+        )
     return [torch.tensor(row, dtype=torch.float32) for row in sums]
 
 
@@ -72,6 +81,5 @@ def kept_reference(
         dist.all_gather_object(shares, mine)
     collator.reference = [shares[i % n_processes][i // n_processes] for i in range(len(rows))]
     if rank == 0:
-        partial = path.with_suffix(".partial")
-        save_file({"values": torch.cat(list(collator.reference))}, partial, metadata={"rows": tokens})
-        partial.replace(path)
+        with whole_file(path) as partial:
+            save_file({"values": torch.cat(list(collator.reference))}, partial, metadata={"rows": tokens})

@@ -1,11 +1,12 @@
 """What a model and a row are known by in the cache: a digest of the weights that answer, and of the row's tokens."""
 
 import hashlib
+from array import array
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from penchant.cache import content_key
 from penchant.policies.sequences import Example
 
 
@@ -19,6 +20,11 @@ def fingerprint(model: nn.Module) -> str:
     for name, parameter in model.named_parameters():
         if adapters_count or "lora_" not in name:
             weights[name.replace("base_model.model.", "").replace(".base_layer", "")] = parameter
+    return digest_of(weights)
+
+
+def digest_of(weights: Mapping[str, torch.Tensor]) -> str:
+    """A digest of named weights: of their bytes, shapes and types, whatever their order."""
     digest = hashlib.blake2b(digest_size=16)
     for name, parameter in sorted(weights.items()):
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}\n".encode())
@@ -26,6 +32,12 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def response_key(example: Example, response: int) -> str:
-    """The content of a prompt and one of its responses."""
-    return content_key(repr(example.prompt), repr(example.responses[response]), str(example.given[response]))
+def response_keys(example: Example) -> list[str]:
+    """The content of a prompt and each of its responses."""
+    start = hashlib.blake2b(array("q", (len(example.prompt), *example.prompt)).tobytes(), digest_size=20)
+    keys = []
+    for given, response in zip(example.given, example.responses, strict=True):
+        digest = start.copy()
+        digest.update(array("q", (given, *response)).tobytes())
+        keys.append(digest.hexdigest())
+    return keys
