@@ -125,6 +125,7 @@ def _option(setting: Any, prefix: str = "") -> click.Option:
 
 
 def _run(function: Callable[..., Any], given: dict[str, Any], free: list[str], extra: list[str]) -> None:
+    from penchant.apps.outcome import speaks
     from penchant.settings import dump, override, read_recipe, resolve
 
     try:
@@ -143,6 +144,8 @@ def _run(function: Callable[..., Any], given: dict[str, Any], free: list[str], e
             click.echo(dump(resolved), nl=False)
             return
         outcome = function(**resolved)
+        if not speaks():
+            return
         to_stdout = given["json"] == "-"
         if outcome.text:
             click.echo(outcome.text, err=to_stdout)

@@ -3,13 +3,10 @@
 Started by test_processes.py with the environment that torchrun would set, and a folder to write to.
 """
 
-import os
 import sys
 from pathlib import Path
 
 import torch.distributed as dist
-from accelerate.state import PartialState
-from accelerate.utils import DistributedType
 from tiny_language import TinyPolicy, comparisons
 from torch.distributed.tensor import DTensor
 
@@ -29,10 +26,6 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     _, result = run(folder / "parallel")
     (folder / f"held-out-{dist.get_rank()}").write_text(repr(result.held_out_loss))
-    # accelerate 1.15 shards on accelerators only (AcceleratorState leaves MULTI_CPU out of its list): call this CPU
-    # one, so that its real FSDP2 path runs here.
-    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
-    PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
     policy, _ = run(folder / "sharded", fsdp={})
     if not all(isinstance(p, DTensor) for p in policy.model.parameters()):
         raise SystemExit("the model was not sharded")

@@ -2,19 +2,24 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 
 import pytest
 import torch
+import transformers
 from tiny_language import TinyPolicy, by_hand, comparisons
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from penchant.align import DPO, Supervised, TrainerSettings, train
 from penchant.align.batches import encode
+from penchant.align.checkpoints import held
 from penchant.align.reference import reference_log_probabilities
 from penchant.cache import RowCache
-from penchant.errors import DataError, MissingExtraError, SettingsError
+from penchant.errors import DataError, MissingExtraError, SettingsError, StorageError
 from penchant.policies import log_probabilities as kept
+from penchant.whole import damage, whole_folder
 
 BETA = 0.5
 
@@ -58,22 +63,199 @@ def test_the_gradient_of_the_first_step_equals_a_loop_written_by_hand(tmp_path):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_a_run_resumed_from_any_checkpoint_ends_with_the_very_same_weights(tmp_path):
-    keep = {"steps": 5, "save_steps": 1, "keep_checkpoints": None}
-    whole, _ = run(tmp_path, TinyPolicy(dropout=0.2), **keep)
-    for step in (1, 3):
-        again, result = run(tmp_path, TinyPolicy(dropout=0.2), resume=step, **keep)
-        assert torch.equal(again, whole)
+def back_to(folder, step):
+    """What a kill some time after the checkpoint of a step leaves of a run that kept them all."""
+    run_file = folder / "run.json"
+    run_file.write_text(json.dumps({k: v for k, v in json.loads(run_file.read_text()).items() if k != "result"}))
+    shutil.rmtree(folder / "policy")
+    for path in folder.glob("checkpoint-*"):
+        if int(path.name.removeprefix("checkpoint-")) > step:
+            shutil.rmtree(path)
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes"),
+    [
+        ({"dropout": 0.2}, {}),
+        ({"dropout": 0.2}, {"examples_per_batch": 4, "accumulation": 2}),
+        ({"dropout": 0.2, "lora_rank": 4}, {"schedule": "cosine", "weight_decay": 0.1}),
+        ({"dropout": 0.2}, {"held_out": comparisons(6, seed=5), "eval_steps": 2}),
+        ({"dropout": 0.2}, {"precision": "bf16"}),
+    ],
+    ids=["plain", "accumulated", "lora", "evaluated", "bf16"],
+)
+def test_a_run_resumed_from_any_checkpoint_ends_with_the_very_same_weights(tmp_path, policy, changes):
+    keep = {"steps": 5, "save_steps": 1, "keep_checkpoints": None, **changes}
+    whole, first = run(tmp_path, TinyPolicy(**policy), **keep)
+    for step in (4, 3, 1):
+        back_to(tmp_path, step)
+        again, result = run(tmp_path, TinyPolicy(**policy), **keep)
         assert result.resumed_from == step
-    assert not torch.equal(whole, TinyPolicy().weights())
+        assert torch.equal(again, whole)
+        assert result.held_out_loss == first.held_out_loss
+    assert not torch.equal(whole, TinyPolicy(**policy).weights())
 
 
-def test_a_checkpoint_cut_off_while_it_was_written_does_not_count(tmp_path):
-    whole, _ = run(tmp_path, save_steps=2)
-    (tmp_path / "checkpoint-4" / "trainer_state.json").unlink()
-    again, result = run(tmp_path, save_steps=2)
+def test_early_stopping_ends_alike_wherever_it_is_resumed_even_once_it_has_decided(tmp_path):
+    changes = contrary() | {"eval_steps": 1, "steps": 30, "patience": 3, "keep_checkpoints": None}
+    best, first = run(tmp_path, TinyPolicy(dropout=0.2), **changes)
+    assert first.steps < 30
+    for step in (first.steps, first.steps - 1, 1):
+        back_to(tmp_path, step)
+        moved = tmp_path.rename(tmp_path.with_name(f"from-{step}"))  # the best checkpoint is found there too
+        again, result = run(moved, TinyPolicy(dropout=0.2), **changes)
+        assert (result.steps, result.resumed_from) == (first.steps, step)
+        assert torch.equal(again, best)
+        moved.rename(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before_and_the_run_says_so(tmp_path, capfd):
+    changes = {"save_steps": 1, "keep_checkpoints": 3}
+    whole, _ = run(tmp_path, **changes)
+    back_to(tmp_path, 4)
+    weights = tmp_path / "checkpoint-4" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    (tmp_path / "checkpoint-3" / "optimizer.pt").unlink()
+    again, result = run(tmp_path, **changes)
+    assert torch.equal(again, whole)
+    assert result.begun.startswith("resumed from step 2 of 4 (3 checkpoints found, 2 damaged: skipped checkpoint-4, ")
+    assert "because model.safetensors has 1,000 of" in result.begun
+    assert "checkpoint-3, because optimizer.pt is missing" in result.begun
+    assert result.begun in capfd.readouterr().err  # though it shows no progress
+    assert damage(tmp_path / "checkpoint-4") is None
+    (tmp_path / "checkpoint-4" / "rng_state.pth").unlink()
+    with pytest.raises(StorageError, match=r"checkpoint-4 is damaged: rng_state.pth is missing"):
+        run(tmp_path, resume=4, **changes)
+
+
+def test_a_best_checkpoint_that_is_damaged_takes_those_with_it_that_rely_on_it(tmp_path):
+    changes = contrary() | {"eval_steps": 1, "steps": 30, "patience": 2, "keep_checkpoints": None}
+    best, _ = run(tmp_path, **changes)  # step 1 was best, step 3 the last
+    back_to(tmp_path, 3)
+    (tmp_path / "checkpoint-1" / "model.safetensors").write_bytes(b"0")
+    again, result = run(tmp_path, **changes)
+    assert "checkpoint-3, because checkpoint-1, the best until then, is damaged" in result.begun
+    assert result.begun.startswith("starts anew")
+    assert torch.equal(again, best)
+
+
+def test_a_finished_run_is_not_trained_again_and_says_so(tmp_path, monkeypatch):
+    whole, first = run(tmp_path, TinyPolicy(lora_rank=4), log_steps=2)
+    assert first.begun == "starts anew"
+    assert not list(tmp_path.glob("checkpoint-*"))  # shorter than save_minutes: the policy is all there is to keep
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.setattr("transformers.Trainer.training_step", None)
+    again, result = run(tmp_path, TinyPolicy(lora_rank=4), log_steps=2)
+    assert torch.equal(again, whole)
+    assert result.begun == "finished before, at step 4 of 4: nothing was trained"
+    assert (result.loss, result.history) == (first.loss, first.history)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_kill_while_the_policy_is_saved_is_healed_by_the_same_call(tmp_path):
+    whole, first = run(tmp_path)
+    (tmp_path / "policy" / "model.safetensors").unlink()
+    (tmp_path / ".partial" / "policy").mkdir(parents=True)  # what a killed process leaves
+    (tmp_path / "reference-train.safetensors.123.partial").touch()
+    again, result = run(tmp_path)
+    assert result.begun == "starts anew (1 damaged: skipped policy, because model.safetensors is missing)"
+    assert torch.equal(again, whole)
+    assert result.history[:4] == first.history[:4]
+    assert not list(tmp_path.rglob("*partial*"))
+
+
+def test_checkpoints_come_by_the_clock_and_only_the_newest_stay(tmp_path):
+    for n_kept, stay in ((2, {2, 3}), (1, {3}), (0, set()), (None, {1, 2, 3})):
+        folder = tmp_path / str(n_kept)
+        _, result = run(folder, save_minutes=1e-9, keep_checkpoints=n_kept)
+        assert {int(path.name.removeprefix("checkpoint-")) for path in folder.glob("checkpoint-*")} == stay
+        assert damage(result.policy) is None
+    assert not list((tmp_path / "0").glob("checkpoint-*"))
+    run(tmp_path / "never", save_minutes=None)
+    assert not list((tmp_path / "never").glob("checkpoint-*"))
+
+
+def test_an_older_checkpoint_goes_only_once_the_new_one_is_whole(tmp_path, monkeypatch):
+    there = []
+    original = transformers.Trainer._save_checkpoint
+
+    def watched(self, *arguments):
+        there.append([damage(path) for path in tmp_path.glob("checkpoint-*")])
+        original(self, *arguments)
+        there.append([damage(path) for path in tmp_path.glob("checkpoint-*")])
+
+    monkeypatch.setattr(transformers.Trainer, "_save_checkpoint", watched)
+    run(tmp_path, save_steps=1, keep_checkpoints=1)
+    assert there == [[], [], *[[None]] * 6]
+
+
+def test_a_checkpoint_is_a_policy_and_of_adapters_holds_nothing_else(tmp_path):
+    run(tmp_path, TinyPolicy(lora_rank=2), save_steps=2)
+    names = {path.name for path in (tmp_path / "checkpoint-2").iterdir()}
+    assert {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "manifest.json"} <= names
+    assert not names & {"model.safetensors", "training_args.bin"}
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "pytorch_model.bin"])
+def test_a_hostile_checkpoint_runs_no_code_even_if_its_manifest_fits(tmp_path, name):
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "was here"),)
+
+    run(tmp_path, steps=3, save_steps=1)
+    back_to(tmp_path, 2)
+    found = {path.name: path.read_bytes() for path in (tmp_path / "checkpoint-2").iterdir()}
+    found.pop("manifest.json")
+    if name == "pytorch_model.bin":
+        del found["model.safetensors"]
+    with whole_folder(tmp_path / "checkpoint-2") as partial:
+        for other, content in found.items():
+            (partial / other).write_bytes(content)
+        torch.save({"state": Hostile()}, partial / name)
+    with pytest.raises(StorageError, match=r"checkpoint-2 holds something else than numbers, and was not loaded"):
+        run(tmp_path, steps=3, save_steps=1)
+    assert not (tmp_path / "was here").exists()
+
+
+def test_a_full_disk_stops_the_run_with_a_sentence_and_leaves_the_last_checkpoint(tmp_path):
+    whole, _ = run(tmp_path / "whole")
+
+    class Filled(DPO):
+        calls = 0
+
+        def loss(self, *arguments):
+            self.calls += 1
+            if self.calls == 3:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+            return super().loss(*arguments)
+
+    Filled.__module__, Filled.__qualname__ = DPO.__module__, DPO.__qualname__
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(StorageError, match=r"checkpoint-3 could not be written: .*run the same command again"):
+            run(tmp_path / "full", aligner=Filled(beta=BETA), save_steps=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: damage(path) for path in (tmp_path / "full").glob("check*")} == {
+        "checkpoint-1": None,
+        "checkpoint-2": None,
+    }
+    assert not list((tmp_path / "full").rglob("*partial*"))
+    again, result = run(tmp_path / "full", save_steps=1)
     assert result.resumed_from == 2
     assert torch.equal(again, whole)
+
+
+def test_two_runs_never_share_a_folder_at_once(tmp_path):
+    class Meddled(DPO):
+        def loss(self, *arguments):
+            with pytest.raises(SettingsError, match="Another process is training in"), held(tmp_path):
+                pass
+            return super().loss(*arguments)
+
+    run(tmp_path, aligner=Meddled(beta=BETA), steps=1)
+    with held(tmp_path):
+        pass
 
 
 def test_two_batches_of_four_train_like_one_of_eight_even_where_the_last_step_is_short(tmp_path):
@@ -107,7 +289,7 @@ def test_an_interrupted_run_goes_on_to_the_weights_of_an_uninterrupted_one(tmp_p
     with pytest.raises(error, match=r"goes on from the checkpoint|143"):
         run(tmp_path / "b", aligner=Interrupted(beta=BETA))
     assert signal.getsignal(number) is handler
-    assert (tmp_path / "b" / "checkpoint-2" / "trainer_state.json").exists()
+    assert damage(tmp_path / "b" / "checkpoint-2") is None
 
     class Whole(Interrupted):
         calls = 2
@@ -126,28 +308,36 @@ def test_a_resumed_full_finetune_keeps_the_reference_of_the_policy_it_began_with
     assert torch.equal(again, whole)
 
 
-def test_a_folder_is_not_shared_by_different_runs(tmp_path):
-    run(tmp_path, steps=2)
+@pytest.mark.parametrize("saving", [{}, {"save_steps": 1}])
+def test_a_folder_is_not_shared_by_different_runs(tmp_path, saving):
+    run(tmp_path, steps=2, **saving)
+    if saving:
+        back_to(tmp_path, 1)
     with pytest.raises(SettingsError, match=r"trainer\.learning_rate was 0.003 and is 0.1"):
         run(tmp_path, steps=2, learning_rate=0.1)
     with pytest.raises(SettingsError, match=r"settings\.beta"):
         run(tmp_path, steps=2, aligner=DPO(beta=0.2))
     with pytest.raises(SettingsError, match="other rows"):
         run(tmp_path, steps=2, records=comparisons(seed=9))
+    with pytest.raises(SettingsError, match=r"policy\.frozen"):
+        run(tmp_path, TinyPolicy(lora_rank=2), steps=2)
     with pytest.raises(SettingsError, match="already holds a run"):
         run(tmp_path, steps=2, resume=False)
     with pytest.raises(SettingsError, match="no checkpoint of step 7"):
         run(tmp_path, steps=2, resume=7)
 
 
-def test_early_stopping_leaves_the_weights_of_the_lowest_held_out_loss(tmp_path):
+def contrary():
+    """Settings of a run whose held-out loss rises from its first step on."""
     records = comparisons(strengths=(1.0,))
-    contrary = type(records)(
-        records.table.rename_columns(
-            [{"chosen": "rejected", "rejected": "chosen"}.get(name, name) for name in records.table.column_names]
-        )
-    )
-    changes = {"records": records, "held_out": contrary, "eval_steps": 1, "schedule": "constant", "warmup": 0.0}
+    swapped = {"chosen": "rejected", "rejected": "chosen"}
+    names = [swapped.get(name, name) for name in records.table.column_names]
+    held_out = type(records)(records.table.rename_columns(names))
+    return {"records": records, "held_out": held_out, "schedule": "constant", "warmup": 0.0}
+
+
+def test_early_stopping_leaves_the_weights_of_the_lowest_held_out_loss(tmp_path):
+    changes = contrary() | {"eval_steps": 1}
     best, result = run(tmp_path / "a", steps=30, patience=2, **changes)
     assert result.steps == 3  # the held-out loss rises from the first step on
     once, _ = run(tmp_path / "b", steps=1, **changes)
@@ -283,6 +473,9 @@ def test_a_logger_that_is_not_installed_names_its_command(tmp_path, monkeypatch)
         {"loggers": ("print",)},
         {"accumulation": 0},
         {"weight_decay": -1.0},
+        {"save_minutes": 0.0},
+        {"keep_checkpoints": -1},
+        {"fsdp": {"state_dict_type": "SHARDED_STATE_DICT"}},
     ],
 )
 def test_settings_out_of_their_range_are_refused_by_name(wrong):

@@ -76,8 +76,8 @@ class TinyPolicy:
     def scores(self, model, batch):
         return token_log_probabilities(model, batch)
 
-    def save(self, path: Path):
-        self.model.save_pretrained(path)
+    def save(self, path: Path, *, weights=None):
+        self.model.save_pretrained(path, state_dict=weights)
 
     def weights(self):
         return torch.cat([p.detach().flatten().clone() for p in self.model.parameters()])

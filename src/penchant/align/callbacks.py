@@ -3,14 +3,16 @@
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
-import torch.distributed as dist
 import transformers
 from tqdm import tqdm
+
+from penchant.align.checkpoints import checkpoint_at
+from penchant.align.processes import largest
 
 
 class Bar(transformers.TrainerCallback):
@@ -34,11 +36,18 @@ class Bar(transformers.TrainerCallback):
         self.bar.close()
 
 
-class Interrupt(transformers.TrainerCallback):
-    """Ctrl-C or SIGTERM ends the run after the current step with a checkpoint; a second one ends it at once."""
+class Safekeeping(transformers.TrainerCallback):
+    """When a checkpoint is due: after so many minutes without one, and before Ctrl-C or SIGTERM ends the run.
 
-    def __init__(self) -> None:
-        self.received: int | None = None
+    The first signal lets the current step finish; a second one ends the run at once.
+
+    Args:
+        minutes: most time without a checkpoint; None for no limit.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes = minutes
+        self.received = 0
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -56,20 +65,34 @@ class Interrupt(transformers.TrainerCallback):
         for known, handler in self.before.items():
             signal.signal(known, handler)
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock; find the best weights by their step, for the folder may have moved."""
+        self._restart(args, state)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock again."""
+        self._restart(args, state)
+
+    def _restart(self, args: Any, state: Any) -> None:
+        self.since = time.monotonic()
+        if state.best_global_step:
+            state.best_model_checkpoint = str(checkpoint_at(Path(args.output_dir), state.best_global_step))
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Agree among the processes: if one was told to stop, all stop at the same step."""
-        number = self.received or 0
-        if dist.is_initialized():
-            told = torch.tensor(number, device=args.device)
-            dist.all_reduce(told, op=dist.ReduceOp.MAX)
-            number = int(told)
-        if number:
-            self.received = number
-            control.should_save = control.should_training_stop = True
+        """Agree among the processes: what one was told or finds due, all do after the same step."""
+        waited = time.monotonic() - self.since
+        is_due = self.minutes is not None and waited >= 60 * self.minutes
+        self.received, anywhere = largest([self.received, is_due], args.device)
+        if self.received or (
+            anywhere and state.global_step < state.max_steps
+        ):  # after the last one the policy is saved
+            control.should_save = True
+        if self.received:
+            control.should_training_stop = True
 
     def raise_if_any(self, folder: Path, step: int, n_steps: int) -> None:
         """Tell the caller, once the checkpoint is written."""
-        if self.received is None or step >= n_steps:
+        if not self.received or step >= n_steps:
             return
         message = f"Stopped at step {step} of {n_steps}; the same call goes on from the checkpoint in {folder.name}."
         if self.received == signal.SIGTERM:

@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import penchant
 from penchant.cache import content_key
-from penchant.errors import MissingExtraError, SettingsError
-from penchant.records import canonical_json
+from penchant.errors import MissingExtraError, SettingsError, StorageError
 
 if TYPE_CHECKING:
     import transformers
 
     from penchant.align.batches import Aligner, Row
 
-_CHECKPOINT = "checkpoint-"
+RUN = "run.json"  # the recipe of a run, and its result once it is finished
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,16 @@ class TrainerSettings:
         held_out: share of the prompts set aside for evaluation, in [0, 1); not needed where held-out records are given.
         eval_steps: evaluate every so many steps; empty is ten times a run.
         patience: stop after so many evaluations without a lower held-out loss, and keep the best weights.
-        save_steps: checkpoint every so many steps; empty is at the end and when interrupted.
-        keep_checkpoints: how many checkpoints stay; empty keeps all.
+        save_minutes: write a checkpoint after so many minutes without one, which is the most that a crash costs; empty
+            is only when interrupted. A shorter run writes none: its end is the policy itself.
+        save_steps: write a checkpoint every so many steps and at the end instead.
+        keep_checkpoints: how many of the newest stay, and the best besides where `patience` looks for it; 0 removes the
+            last one too once the policy is saved, empty keeps all.
         log_steps: log every so many steps.
         loggers: any of "tensorboard", "wandb", "mlflow".
         gradient_checkpointing: recompute activations to save memory.
-        fsdp: options of FSDP2 as transformers takes them (`fsdp_config`), such as {"reshard_after_forward": true};
-            empty is plain data parallelism.
+        fsdp: options of FSDP2 as transformers takes them (`fsdp_config`), {} for its defaults, to share weights,
+            gradients and optimiser out among processes; empty is plain data parallelism.
     """
 
     steps: int | None = None
@@ -78,6 +80,7 @@ class TrainerSettings:
     held_out: float = 0.0
     eval_steps: int | None = None
     patience: int | None = None
+    save_minutes: float | None = 10.0
     save_steps: int | None = None
     keep_checkpoints: int | None = 2
     log_steps: int = 10
@@ -95,7 +98,7 @@ class TrainerSettings:
             "eval_steps": 1,
             "patience": 1,
             "save_steps": 1,
-            "keep_checkpoints": 1,
+            "keep_checkpoints": 0,
             "log_steps": 1,
             "weight_decay": 0,
             "max_gradient_norm": 0,
@@ -105,15 +108,21 @@ class TrainerSettings:
             value = getattr(self, name)
             if value is not None and not value >= low:
                 raise SettingsError(f"{name} must be at least {low}: got {value!r}.")
-        for name in ("epochs", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise SettingsError(f"{name} must be above 0 and finite: got {getattr(self, name)!r}.")
+        for name in ("epochs", "learning_rate", "save_minutes"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise SettingsError(f"{name} must be above 0 and finite: got {value!r}.")
         for name in ("warmup", "held_out"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"{name} is a share in [0, 1): got {getattr(self, name)!r}.")
         unknown = set(self.loggers) - {"tensorboard", "wandb", "mlflow"}
         if unknown:
             raise SettingsError(f"Unknown loggers {sorted(unknown)}: use tensorboard, wandb or mlflow.")
+        if "FULL" not in str((self.fsdp or {}).get("state_dict_type", "FULL_STATE_DICT")).upper():
+            raise SettingsError(
+                f"fsdp.state_dict_type {self.fsdp['state_dict_type']!r} is refused: torch unpickles such checkpoints, "  # type: ignore[index]
+                "and a pickle can run any code. Leave it out: sharded weights are gathered for a checkpoint."
+            )
 
     @property
     def examples_per_step(self) -> int:
@@ -129,43 +138,17 @@ class TrainerSettings:
         return torch.cuda.is_available() and bool(torch.cuda.is_bf16_supported())
 
 
-def step_of(checkpoint: Path) -> int:
-    """The step a checkpoint was written at."""
-    return int(checkpoint.name.removeprefix(_CHECKPOINT))
-
-
-def find_checkpoint(folder: Path, resume: bool | int) -> Path | None:
-    """Where to go on from.
-
-    A checkpoint whose last file is missing was cut off while it was written, and does not count.
-
-    Args:
-        folder: of the run.
-        resume: True for the last checkpoint, if there is one; a number for that of a step; False for none.
-
-    Raises:
-        SettingsError: the step has no checkpoint, or a new run would mix with an old one.
-    """
-    whole = {step_of(path.parent): path.parent for path in folder.glob(f"{_CHECKPOINT}*/trainer_state.json")}
-    if resume is False:
-        if whole:
-            raise SettingsError(
-                f"{folder.name} already holds a run (checkpoints at steps {sorted(whole)}). Resume it, or choose "
-                "another folder."
-            )
-        return None
-    if resume is True:
-        return whole[max(whole)] if whole else None
-    if resume not in whole:
-        raise SettingsError(f"{folder.name} holds no checkpoint of step {resume!r}; there are {sorted(whole)}.")
-    return whole[resume]
-
-
 def recipe_of(
-    aligner: "Aligner", settings: TrainerSettings, rows: "list[Row]", held_rows: "list[Row]"
+    aligner: "Aligner", policy: Any, settings: TrainerSettings, rows: "list[Row]", held_rows: "list[Row]"
 ) -> dict[str, Any]:
-    """Everything that decides the weights a run ends with, and the versions it ran under."""
-    free = {"keep_checkpoints", "log_steps", "loggers", "save_steps"}
+    """Everything that decides the weights a run ends with, and the versions it ran under.
+
+    Of the policy that is what training leaves as it is: its kind, the shapes of all weights, and the frozen ones.
+    """
+    from penchant.policies.fingerprint import digest_of  # torch takes seconds, which settings need not wait for
+
+    free = {"keep_checkpoints", "log_steps", "loggers", "save_minutes", "save_steps"}
+    weights = dict(policy.model.named_parameters())
     chosen = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
     names = [name for name in inspect.signature(type(aligner)).parameters if hasattr(aligner, name)]
     digests = [
@@ -176,6 +159,11 @@ def recipe_of(
         "method": f"{type(aligner).__module__}:{type(aligner).__qualname__}",
         "settings": {name: str(getattr(aligner, name)) for name in names},
         "trainer": json.loads(json.dumps(chosen)),
+        "policy": {
+            "kind": type(policy).__name__,
+            "shapes": content_key(*(f"{name} {tuple(weight.shape)}" for name, weight in weights.items())),
+            "frozen": digest_of({name: weight for name, weight in weights.items() if not weight.requires_grad}),
+        },
         "rows": digests,
         "versions": {
             "penchant": penchant.__version__,
@@ -184,40 +172,47 @@ def recipe_of(
     }
 
 
-def keep_recipe(folder: Path, recipe: dict[str, Any], *, write: bool, resumes: bool) -> None:
-    """Write the recipe of a run, after checking that it is the one a resumed run began with.
-
-    Args:
-        folder: of the run.
-        recipe: from `recipe_of`.
-        write: whether this process writes.
-        resumes: whether the run goes on from a checkpoint.
+def read_run(folder: Path) -> dict[str, Any]:
+    """The recipe that a folder's run began with, and its `result` once it is finished; empty if it holds no run.
 
     Raises:
-        SettingsError: the run began with another recipe.
+        StorageError: the file does not hold what was written.
     """
-    path = folder / "run.json"
-    if resumes and path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in recipe if name != "versions" and recipe[name] != before.get(name)]
-        details = [
-            f"{name}.{key} was {before[name].get(key)!r} and is {value!r}"
-            for name in changed
-            if isinstance(recipe[name], Mapping)
-            for key, value in recipe[name].items()
-            if value != before[name].get(key)
-        ]
-        if changed:
-            raise SettingsError(
-                f"{folder.name} holds a run with other {' and '.join(changed)}: "
-                f"{'; '.join(details) or 'see run.json'}. "
-                "Resuming it would give weights that belong to neither; use its settings, or another folder."
-            )
-    if write:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(canonical_json(recipe), encoding="utf-8")
-        partial.replace(path)
+    path = folder / RUN
+    try:
+        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise StorageError(
+            f"{path} cannot be read ({error}), so nobody knows which run the folder holds. Choose another folder, or "
+            "delete the file to go on with these settings."
+        ) from error
+    return run
+
+
+def require_same(folder: Path, before: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that began otherwise.
+
+    Args:
+        folder: of the run, for the message.
+        before: from `read_run`.
+        recipe: from `recipe_of`.
+
+    Raises:
+        SettingsError: names what differs; versions may.
+    """
+    changed = [name for name in recipe if name != "versions" and recipe[name] != before.get(name)]
+    details = [
+        f"{name}.{key} was {before[name].get(key)!r} and is {value!r}"
+        for name in changed
+        if isinstance(recipe[name], Mapping) and isinstance(before.get(name), Mapping)
+        for key, value in recipe[name].items()
+        if value != before[name].get(key)
+    ]
+    if changed:
+        raise SettingsError(
+            f"{folder.name} holds a run with other {' and '.join(changed)}: {'; '.join(details) or 'see ' + RUN}. "
+            "Resuming it would give weights that belong to neither; use its settings, or another folder."
+        )
 
 
 def arguments_of(
@@ -241,7 +236,14 @@ def arguments_of(
         if importlib.util.find_spec(name) is None:
             raise MissingExtraError(f"The logger {name!r} is not installed: pip install {name}")
     eval_steps = settings.eval_steps or max(1, n_steps // 10)
-    save_steps = eval_steps if settings.patience else settings.save_steps or n_steps
+    save_steps = eval_steps if settings.patience else settings.save_steps
+    sharding = None if settings.fsdp is None else dict(settings.fsdp)
+    if sharding is None and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise SettingsError(
+            "accelerate was told to shard (FSDP), the trainer was not: set trainer.fsdp, to {} at least."
+        )
+    if sharding is not None and settings.gradient_checkpointing:
+        sharding["activation_checkpointing"] = True
     constant = "constant_with_warmup" if settings.warmup else "constant"
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = not torch.accelerator.is_available()
@@ -265,18 +267,18 @@ def arguments_of(
         metric_for_best_model="eval_loss" if settings.patience else None,
         greater_is_better=False if settings.patience else None,
         restore_callback_states_from_checkpoint=settings.patience is not None,
-        save_steps=save_steps,
-        save_total_limit=settings.keep_checkpoints,
+        save_strategy="steps" if save_steps else "no",  # by the clock: see callbacks.Safekeeping
+        save_steps=save_steps or n_steps,
         logging_steps=settings.log_steps,
         logging_nan_inf_filter=False,  # a loss that is not finite is an error here, not a line to smooth over
         disable_tqdm=True,
         report_to=list(settings.loggers),
-        activation_checkpointing=settings.gradient_checkpointing or None,
+        activation_checkpointing=(settings.gradient_checkpointing and sharding is None) or None,
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=on_cpu,
         ddp_backend="gloo" if n_processes > 1 and on_cpu else None,
-        fsdp=settings.fsdp is not None or None,  # type: ignore[arg-type]  # its annotation lags behind its help
-        fsdp_config=None if settings.fsdp is None else dict(settings.fsdp),
+        fsdp=sharding is not None or None,  # type: ignore[arg-type]  # its annotation lags behind its help
+        fsdp_config=sharding,
     )
     if arguments.world_size != n_processes:
         raise SettingsError(

@@ -1,8 +1,9 @@
 """The one training loop: a thin layer on `transformers.Trainer` that every aligner shares.
 
 Ours: the plan of batches (`batches.py`), a loss that is summed over an optimiser step and divided by the number of its
-examples, reference log-probabilities computed once (`reference.py`), and the checks that make a resumed run the same
-run (`recipe.py`). Theirs: optimiser, schedule, precision, checkpoints, data parallelism, FSDP, loggers.
+examples, reference log-probabilities computed once (`reference.py`), checkpoints that are there whole or not at all
+(`checkpoints.py`), and the checks that make a resumed run the same run (`recipe.py`). Theirs: optimiser, schedule,
+precision, what a checkpoint holds, data parallelism, FSDP, loggers.
 
     result = train(DPO(beta=0.1), policy, comparisons, settings=TrainerSettings(steps=200), folder=Path("run"))
 
@@ -12,6 +13,9 @@ Several processes: start the same script with `torchrun --nproc_per_node 2`; the
 import contextlib
 import itertools
 import math
+import os
+import pickle
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +24,20 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import transformers
+from accelerate import PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
 
 from penchant.align.batches import Aligner, Batch, Collator, Shares, encode, plan
-from penchant.align.callbacks import Bar, Interrupt
-from penchant.align.recipe import TrainerSettings, arguments_of, find_checkpoint, keep_recipe, recipe_of, step_of
+from penchant.align.callbacks import Bar, Safekeeping
+from penchant.align.checkpoints import POLICY, STATE, Start, checkpoint_at, find_start, held, remove_old
+from penchant.align.processes import meet, of_first
+from penchant.align.recipe import RUN, TrainerSettings, arguments_of, recipe_of
 from penchant.align.reference import kept_reference
 from penchant.cache import RowCache
-from penchant.errors import DataError, SettingsError
+from penchant.errors import DataError, SettingsError, StorageError
+from penchant.exchange import write_json
+from penchant.whole import partial_folder, sweep, whole_folder
 
 __all__ = ["TrainResult", "TrainerSettings", "train"]
 
@@ -38,12 +48,13 @@ class TrainResult:
 
     Attributes:
         steps: optimiser steps taken, those before a resume included.
-        loss: mean training loss at the last log, per example.
+        loss: mean training loss per example since the log before the last, or since a resume after that.
         held_out_loss: lowest held-out loss, if there was any evaluation.
         history: every log line, in order.
         n_examples: examples trained on.
         dropped: reason -> examples left out.
         resumed_from: step of the checkpoint this run went on from, if it did.
+        begun: in a sentence, where it began and why there.
         policy: folder of the trained weights.
     """
 
@@ -54,6 +65,7 @@ class TrainResult:
     n_examples: int
     dropped: dict[str, int]
     resumed_from: int | None
+    begun: str
     policy: Path
 
 
@@ -71,8 +83,9 @@ def train(
 ) -> TrainResult:
     """Train a policy in place, and keep checkpoints and the result in a folder.
 
-    Ctrl-C and SIGTERM finish the current step, write a checkpoint and then raise; the same call goes on from there and
-    ends with the weights of an uninterrupted run.
+    Ctrl-C and SIGTERM finish the current step, write a checkpoint and then raise. After that, or after a crash at any
+    instant, the same call goes on from the last whole checkpoint and ends with the weights of an uninterrupted run; a
+    finished run is not trained again.
 
     Args:
         aligner: the method, such as `DPO()`.
@@ -81,17 +94,18 @@ def train(
         records: what the aligner reads.
         settings: how to train.
         folder: of checkpoints, logs and result; one run per folder.
-        resume: go on from the last checkpoint in the folder, if there is one; a number names the step.
+        resume: go on from what the folder holds, if anything; a number names the step of a checkpoint.
         held_out: records to evaluate on; by default `settings.held_out` decides.
         cache: of reference log-probabilities; by default the one shared by all runs of this account.
-        progress: whether to show a bar on stderr.
+        progress: whether to say on stderr where the run begins, and to show a bar.
 
     Returns:
         The result; `policy.model` holds the trained weights (under FSDP they are in `result.policy` only).
 
     Raises:
         DataError: there is nothing to train on, a row is too long, or the loss is no longer finite.
-        SettingsError: the folder holds another run, or the checkpoint is not there.
+        SettingsError: the folder holds another run or is in use, or the checkpoint is not there.
+        StorageError: the disk is full, or a checkpoint asked for by number is damaged; whole ones stay as they are.
         KeyboardInterrupt: the run was interrupted; a checkpoint has been written.
     """
     folder = Path(folder)
@@ -110,59 +124,58 @@ def train(
         accumulation=settings.accumulation,
         seed=settings.seed,
     )
-    checkpoint = find_checkpoint(folder, resume)
     arguments = arguments_of(settings, folder, n_steps=len(planned), evaluates=bool(held_rows))
-    is_first = arguments.process_index == 0
-    keep_recipe(folder, recipe_of(aligner, settings, rows, held_rows), write=is_first, resumes=checkpoint is not None)
-    pad = policy.tokenizer.pad_token_id
-    collators = [
-        Collator(
-            part,
-            pad=policy.tokenizer.eos_token_id if pad is None else pad,
-            use_packing=settings.packed and policy.can_pack,
-        )
-        for part in (rows, held_rows)
-    ]
-    if aligner.needs_reference:
-        policy.model.to(arguments.device)
-        for collator, name in zip(collators, ("train", "held-out"), strict=True):
-            path = folder / f"reference-{name}.safetensors"
-            kept_reference(
-                policy.model, collator, path, cache, resumes=checkpoint is not None, bf16=settings.runs_bf16()
-            )
-    interrupt, used_cache, was_training = Interrupt(), policy.model.config.use_cache, policy.model.training
-    loop = _Loop(aligner, policy, arguments, planned, collators, settings)
-    if settings.fsdp is not None and not loop.is_fsdp_enabled:
-        raise SettingsError(
-            f"fsdp is set, but accelerate does not shard on {arguments.device.type}: start several processes on "
-            "accelerators with torchrun, or leave fsdp empty."
-        )
-    loop.add_callback(interrupt)
-    if progress and is_first:
-        loop.add_callback(Bar())
-    try:
-        with interrupt, _silent():
-            loop.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    finally:
-        # The loop switches the key-value cache off, dropout on and, for bf16, wraps the forward pass.
-        policy.model.config.use_cache = used_cache
-        policy.model.train(was_training)
-        loop.accelerator.unwrap_model(loop.model_wrapped, keep_fp32_wrapper=False)
-    interrupt.raise_if_any(folder, loop.state.global_step, len(planned))
-    with _silent():
-        _save(loop, policy, folder / "policy")
-    losses = [line["loss"] for line in loop.state.log_history if "loss" in line]
-    held_losses = [line["eval_loss"] for line in loop.state.log_history if "eval_loss" in line]
+    with contextlib.ExitStack() as stack:
+
+        def begin() -> tuple[dict[str, Any], Start]:
+            recipe = recipe_of(aligner, policy, settings, rows, held_rows)
+            stack.enter_context(held(folder))
+            start = find_start(folder, recipe, resume)
+            sweep(folder)
+            return recipe, start
+
+        recipe, start = of_first(begin)
+        begun = start.sentence(len(planned))
+        is_first = arguments.process_index == 0
+        if is_first and (progress or start.damaged):
+            print(f"penchant: {folder}: {begun}", file=sys.stderr)
+        if start.stopped_early:  # what is left of the run is to save its policy
+            planned, arguments.max_steps = planned[: start.step], start.step
+        collators = [
+            Collator(part, pad=_pad(policy), use_packing=settings.packed and policy.can_pack)
+            for part in (rows, held_rows)
+        ]
+        loop = _Loop(aligner, policy, arguments, folder, planned, collators, settings, start)
+        if start.result is None:
+            if is_first:
+                write_json(folder / RUN, recipe)
+            if aligner.needs_reference:
+                loop.learn_reference(cache, resumes=start.checkpoint is not None)
+            result = loop.run(bar=progress and is_first)
+            if is_first:
+                write_json(folder / RUN, recipe | {"result": result})
+                if settings.keep_checkpoints == 0:
+                    remove_old(folder, 0)
+        else:
+            result = start.result
+            loop.load_policy()
+    loss = result["loss"]
     return TrainResult(
-        steps=loop.state.global_step,
-        loss=losses[-1] if losses else math.nan,
-        held_out_loss=min(held_losses, default=None),
-        history=tuple(loop.state.log_history),
+        steps=result["steps"],
+        loss=math.nan if loss is None else loss,
+        held_out_loss=result["held_out_loss"],
+        history=tuple(result["history"]),
         n_examples=len(rows),
         dropped=dropped,
-        resumed_from=None if checkpoint is None else step_of(checkpoint),
-        policy=folder / "policy",
+        resumed_from=start.step or None,
+        begun=begun,
+        policy=folder / POLICY,
     )
+
+
+def _pad(policy: Any) -> int:
+    pad = policy.tokenizer.pad_token_id
+    return int(policy.tokenizer.eos_token_id if pad is None else pad)
 
 
 def _split(records: Any, settings: TrainerSettings) -> tuple[Any, Any]:
@@ -210,18 +223,21 @@ class _Totals:
 
 
 class _Loop(transformers.Trainer):
-    """`transformers.Trainer` with our loss, our plan of batches and an evaluation that weighs every example alike."""
+    """`transformers.Trainer` with our loss and plan of batches, an exact evaluation, and checkpoints that are whole."""
 
     def __init__(
         self,
         aligner: Aligner,
         policy: Any,
         arguments: transformers.TrainingArguments,
+        folder: Path,
         planned: list[Any],
         collators: list[Collator],
         settings: TrainerSettings,
+        start: Start,
     ):
         n_processes = arguments.world_size
+        self.before = policy.model.config.use_cache, policy.model.training
         super().__init__(
             model=policy.model,
             args=arguments,
@@ -231,14 +247,117 @@ class _Loop(transformers.Trainer):
             callbacks=[transformers.EarlyStoppingCallback(settings.patience)] if settings.patience else None,
         )
         self.remove_callback(transformers.PrinterCallback)
-        self.aligner, self.policy, self.totals = aligner, policy, _Totals()
+        self.aligner, self.policy, self.settings, self.start = aligner, policy, settings, start
+        self.damaged = dict(start.damaged)
+        self.folder, self.n_steps, self.collators = folder, len(planned), collators
+        self.totals = _Totals()
         self.loss_is_scaled_for_ga = True  # by the number of examples in the whole step, see compute_loss
         seen = itertools.accumulate((sum(map(len, step)) for step in planned), initial=0)
         self.epochs = [n / len(collators[0].rows) for n in seen]  # after so many steps
-        self.held_out_collator = collators[1]
         numbers = list(range(len(collators[1].rows)))
         size = settings.examples_per_batch
         self.held_out_shares = Shares([[numbers[i : i + size]] for i in range(0, len(numbers), size)], n_processes)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As theirs, and FSDP2 on CPUs too: accelerate knows how, but asks for it on accelerators only."""
+        asked = os.environ.get("ACCELERATE_USE_FSDP")
+        super().create_accelerator_and_postprocess()
+        if asked is None:  # what accelerate notes there would make it shard the next run of this process too
+            os.environ.pop("ACCELERATE_USE_FSDP", None)
+        state = self.accelerator.state
+        if self.args.fsdp_plugin_args is None or self.is_fsdp_enabled:
+            return
+        if state.distributed_type != DistributedType.MULTI_CPU:
+            raise SettingsError(
+                "fsdp is set, but there is one process, and nothing to share out: start several with "
+                "`torchrun --nproc_per_node N -m penchant ...`, or leave fsdp empty."
+            )
+        # What `AcceleratorState.__init__` does where there are accelerators (accelerate 1.15).
+        PartialState().distributed_type = state.distributed_type = DistributedType.FSDP
+        state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+        if state.mixed_precision != "no":
+            state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
+        self.is_fsdp_enabled = True
+
+    def learn_reference(self, cache: RowCache | None, *, resumes: bool) -> None:
+        """What the policy thought of every response before its first step."""
+        model: Any = self.policy.model.to(self.args.device)
+        for collator, name in zip(self.collators, ("train", "held-out"), strict=True):
+            path = self.folder / f"reference-{name}.safetensors"
+            kept_reference(model, collator, path, cache, resumes=resumes, bf16=self.settings.runs_bf16())
+
+    def run(self, *, bar: bool) -> dict[str, Any]:
+        """Train from the start to the end, and save the policy.
+
+        Returns:
+            `steps`, `loss`, `held_out_loss` and `history` as in `TrainResult`, None where there is no loss.
+        """
+        keeping = Safekeeping(None if self.settings.save_steps else self.settings.save_minutes)
+        self.add_callback(keeping)
+        if bar:
+            self.add_callback(Bar())
+        checkpoint = self.start.checkpoint
+        try:
+            with keeping, _silent():
+                self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        except pickle.UnpicklingError as error:
+            raise StorageError(
+                f"{checkpoint} holds something else than numbers, and was not loaded: {str(error).splitlines()[0]} "
+                "Whoever changed it may have meant harm; delete it to go on from the one before."
+            ) from error
+        finally:
+            self._hand_back()
+        keeping.raise_if_any(self.folder, self.state.global_step, self.n_steps)
+        weights = self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None
+        if self.args.should_save:
+            with _silent(), whole_folder(self.folder / POLICY) as partial:
+                self._save(str(partial), weights)
+        meet()
+        losses = [line["loss"] for line in self.state.log_history if "loss" in line]
+        held_losses = [line["eval_loss"] for line in self.state.log_history if "eval_loss" in line]
+        return {
+            "steps": self.state.global_step,
+            "loss": losses[-1] if losses else None,
+            "held_out_loss": min(held_losses, default=None),
+            "history": self.state.log_history,
+        }
+
+    def load_policy(self) -> None:
+        """The weights of a finished run, into the policy."""
+        if not self.is_fsdp_enabled:
+            self._load_from_checkpoint(str(self.folder / POLICY))
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        """The loop switches the key-value cache off, dropout on and, for bf16, wraps the forward pass."""
+        self.policy.model.config.use_cache, was_training = self.before
+        self.policy.model.train(was_training)
+        self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(partial_folder(self.folder / POLICY).parent)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As theirs, gathered elsewhere until all of it is on the disk; only then do older ones go."""
+        path = checkpoint_at(self.folder, self.state.global_step)
+        with whole_folder(path) if self.args.should_save else contextlib.nullcontext():
+            meet()  # no process writes before the folder is there and empty
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                self.state.best_model_checkpoint = None  # a path; `best_global_step` still holds in a folder that moved
+                self.state.save_to_json(str(partial_folder(path) / STATE))
+            meet()  # nor is it closed before all have written
+        if self.args.should_save:
+            n_kept, best = self.settings.keep_checkpoints, self.state.best_global_step
+            self.damaged.pop(path.name, None)
+            remove_old(self.folder, 1 if n_kept == 0 else n_kept, best=best, damaged=self.damaged)
+            self.damaged.clear()
+        meet()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """As the policy saves itself: a checkpoint can be loaded as one, and no pickled arguments lie beside it."""
+        if self.args.should_save:
+            self.policy.save(Path(output_dir or self.folder), **({} if state_dict is None else {"weights": state_dict}))
 
     def _losses(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         scores = self.policy.scores(model, batch)
@@ -279,7 +398,7 @@ class _Loop(transformers.Trainer):
         self.model_wrapped.eval()
         with torch.no_grad():
             for i in range(self.args.process_index, len(self.held_out_shares), self.args.world_size):
-                batch = self._prepare_inputs(self.held_out_collator([self.held_out_shares[i]]))
+                batch = self._prepare_inputs(self.collators[1]([self.held_out_shares[i]]))
                 losses, metrics = self._losses(self.model_wrapped, batch)
                 totals.add({"loss": losses, **metrics}, batch["weight"])
         self.model_wrapped.train(was_training)
@@ -294,16 +413,3 @@ class _Loop(transformers.Trainer):
         if "loss" in logs:
             logs = {**logs, **self.totals.means()}
         super().log(logs, start_time)
-
-
-def _save(loop: _Loop, policy: Any, folder: Path) -> None:
-    """The trained weights as the policy saves them; sharded ones are gathered first."""
-    if loop.is_fsdp_enabled:
-        weights = loop.accelerator.get_state_dict(loop.model)
-        if loop.args.should_save:
-            loop.accelerator.unwrap_model(loop.model).save_pretrained(folder, state_dict=weights)
-            policy.tokenizer.save_pretrained(folder)
-    elif loop.args.should_save:
-        policy.save(folder)
-    if dist.is_initialized():
-        dist.barrier()

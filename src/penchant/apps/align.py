@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from penchant.align.recipe import TrainerSettings
 from penchant.apps.data import Data, shown_drops
-from penchant.apps.outcome import Outcome
+from penchant.apps.outcome import Outcome, speaks
 from penchant.exchange import write_json
 from penchant.methods import METHODS
 from penchant.methods import method as row_of
 from penchant.methods import resolve as named
 from penchant.settings import dump, resolve
+from penchant.whole import whole_file
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,10 @@ def align(
     out: Path = Path("aligned"),
     resume: bool = True,
 ) -> Outcome:
-    """Train a language model on what people left; Ctrl-C leaves a checkpoint, and the same command goes on from it.
+    """Train a language model on what people left; after Ctrl-C or a crash the same command goes on to the same weights.
 
-    Several processes: `torchrun --nproc_per_node 2 -m penchant align ...`; the result does not change.
+    It says where it begins: anew, from which checkpoint, or that the run is finished. Several processes:
+    `torchrun --nproc_per_node 2 -m penchant align ...`; the result does not change.
 
     Args:
         method: a method of the room `align` (see `penchant methods`), or the dotted path of your own class.
@@ -52,7 +54,7 @@ def align(
         settings: the method's own settings; `penchant methods NAME` lists them.
         trainer: how to train.
         out: folder of checkpoints, logs and the trained policy.
-        resume: go on from the last checkpoint in `out`.
+        resume: go on from the last whole checkpoint in `out`, if there is one.
     """
     from penchant.align.trainer import train  # torch and transformers take seconds, which `--help` need not wait for
 
@@ -62,8 +64,6 @@ def align(
     records, dropped = data.of_kinds(aligner.reads)
     trained = aligner.trains(policy.model, lora_rank=policy.lora_rank, precision=policy.precision)
     result = train(aligner, trained, records, settings=trainer, folder=out, resume=resume)
-    recipe = {"method": method, "data": data, "policy": policy, "settings": settings, "trainer": trainer, "out": out}
-    (out / "align.yaml").write_text(dump(recipe), encoding="utf-8")
     dropped = dropped | result.dropped
     data_line = {
         "method": method,
@@ -74,15 +74,28 @@ def align(
         "held_out_loss": result.held_out_loss,
         "policy": str(result.policy),
     }
-    write_json(out / "result.json", data_line)
+    if speaks():
+        recipe = {
+            "method": method,
+            "data": data,
+            "policy": policy,
+            "settings": settings,
+            "trainer": trainer,
+            "out": out,
+        }
+        with whole_file(out / "align.yaml") as partial:
+            partial.write_text(dump(recipe), encoding="utf-8")
+        write_json(out / "result.json", data_line)
+    losses = [
+        "no training loss was logged: the run is shorter than trainer.log_steps"
+        if math.isnan(result.loss)
+        else f"training loss {result.loss:.4f}",
+        *([] if result.held_out_loss is None else [f"lowest held-out loss {result.held_out_loss:.4f}"]),
+    ]
     lines = [
-        f"{method}: {result.n_examples} examples, {result.steps} steps"
-        + (f", resumed from step {result.resumed_from}" if result.resumed_from else ""),
-        ("no training loss was logged: the run is shorter than trainer.log_steps" if math.isnan(result.loss) else "")
-        + (f"training loss {result.loss:.4f}" if not math.isnan(result.loss) else "")
-        + ("" if result.held_out_loss is None else f", lowest held-out loss {result.held_out_loss:.4f}"),
+        f"{method}: {result.n_examples} examples, {result.steps} steps, {result.begun}",
+        *([shown_drops(dropped)] if dropped else []),
+        ", ".join(losses),
         f"policy in {result.policy}; recipe in {out / 'align.yaml'}",
     ]
-    if dropped:
-        lines.insert(1, shown_drops(dropped))
     return Outcome(data_line, "\n".join(lines))

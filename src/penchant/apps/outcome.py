@@ -1,8 +1,14 @@
 """What a command of the command line ends with."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+
+def speaks() -> bool:
+    """Whether this is the one of several processes that train together which prints and writes."""
+    return os.environ.get("RANK", "0") == "0"  # as torchrun and accelerate number them
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ the same model with its adapters switched off (or loaded a second time), and tex
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -229,12 +229,18 @@ class Pretrained:
             for prompt, answers, wish, written in zip(prompts, responses, wishes, forms, strict=True)
         ]
 
-    def save(self, folder: str | Path) -> None:
-        """Write the adapters, or the whole model where there are none, and the tokenizer; weights as safetensors."""
+    def save(self, folder: str | Path, *, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write the adapters, or the whole model where there are none, and the tokenizer; weights as safetensors.
+
+        Args:
+            folder: made if it is not there.
+            weights: by name, where the model holds only a share of them.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # peft would ask the hub whether embeddings changed; adapters on linear layers never change them.
-        self.model.save_pretrained(str(folder), **({"save_embedding_layers": False} if self.has_adapters else {}))
+        adapters = {"save_embedding_layers": False} if self.has_adapters else {}
+        self.model.save_pretrained(str(folder), state_dict=weights, **adapters)
         self.tokenizer.save_pretrained(str(folder))
         note = {"kind": type(self).__name__} | ({"model": self.name} if self.has_adapters else {})
         (folder / _NOTE).write_text(json.dumps(note), encoding="utf-8")
