@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from penchant.cache import RowCache
 from penchant.errors import DataError, UnknownNameError
 from penchant.exchange import read_jsonl, read_parquet, write_jsonl, write_parquet
-from penchant.records import Comparisons, Conversations, Rankings, Ratings, Segments, canonical_json
+from penchant.records import KINDS, Comparisons, Conversations, Rankings, Ratings, Segments, canonical_json
 from penchant.store import Store
 
 
@@ -124,6 +124,36 @@ def test_every_import_leaves_a_line_of_provenance(store):
     ]
     assert len({line["hash"] for line in lines}) == 3
     assert store.records("comparison", sources=["later"]).table["source"].to_pylist() == ["later"]
+
+
+def test_steps_add_what_the_whole_would_have_added_however_it_is_cut(store):
+    twins = Comparisons.concat([votes(3), votes(2), votes(3, "bob"), votes(1)])
+    for size in (2, 9, 1, 4):
+        steps = [[twins.take(range(i, min(i + size, 9)))] for i in range(0, 9, size)]
+        added = list(store.add_steps(steps))
+        assert sum(one.new for one in added) == (9 if size == 2 else 0)
+        assert sum(one.new + one.known for one in added) == 9
+    assert store.records("comparison").table.equals(twins.table)
+    [line] = store.imports()
+    assert (line["rows"], line["new"]) == (9, 9)
+
+
+def test_a_step_of_several_kinds_is_there_as_a_whole_or_not_at_all(store):
+    played = Segments.from_rows([{"states": "[]", "actions": "[]", "rewards": [float("nan")]}])
+    steps = store.add_steps([[votes(2)], [votes(3, "bob"), played], [votes(1, "cay")]])
+    assert next(steps).new == 2
+    with pytest.raises(DataError, match="cannot be written as JSON"):
+        next(steps)
+    assert (store.kinds(), store.users()) == ({"comparison": 2}, ["ann"])
+
+
+def test_an_import_that_broke_off_goes_on_where_it_was(store):
+    twins = [votes(4), votes(4), votes(6)]
+    begun = store.add_steps([part] for part in twins)
+    next(begun)
+    begun.close()
+    assert [(one.new, one.known) for one in store.add_steps([part] for part in twins)] == [(0, 4), (4, 0), (6, 0)]
+    assert [(line["rows"], line["new"]) for line in store.imports()] == [(4, 4), (14, 10)]
 
 
 def test_more_people_can_be_asked_for_than_a_query_has_parameters(store):
@@ -290,11 +320,16 @@ def test_any_records_come_back_from_parquet_and_json_lines(tmp_path, records):
     assert read_jsonl(tmp_path / "r.jsonl").table.equals(records.table)
 
 
-def test_a_number_that_no_database_gives_back_is_refused_and_nothing_is_kept(store):
-    rows = [{"prompt": "q", "response": "r", "score": 1.0, "low": low} for low in (0.0, float("nan"))]
-    with pytest.raises(DataError, match="not finite"):
-        store.add(Ratings.from_rows(rows))
-    assert store.kinds() == {}
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.kind)
+def test_a_number_that_no_database_gives_back_is_no_record_of_any_kind(kind):
+    numbers = [field.name for field in kind.schema if pa.types.is_floating(field.type)]
+    others = {f.name: pa.array([None, None], f.type) for f in kind.schema if f.name not in numbers and not f.nullable}
+    for name in numbers:
+        table = pa.table({**others, **{each: [1.0, 0.5] for each in numbers}, name: [1.0, float("nan")]})
+        assert [p.rows.tolist() for p in kind.problems(kind.cast(table)) if p.reason.startswith(f"`{name}`")][-1] == [
+            False,
+            True,
+        ]
 
 
 def test_messages_are_written_as_lists_and_read_back_as_they_were(tmp_path):

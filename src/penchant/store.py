@@ -10,12 +10,10 @@ a file again adds nothing, and two equal anonymous votes stay two. A write is ac
 (1, 0, ['ann'])
 """
 
-import hashlib
 import json
 import re
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +29,7 @@ import penchant
 from penchant.cache import RowCache, content_key, write_ahead
 from penchant.errors import DataError, MissingExtraError, UnknownNameError, nearest
 from penchant.exchange import write_json, write_jsonl
+from penchant.identity import Identities
 from penchant.records import KINDS, Records, canonical_json
 
 _NOT_OVERWRITTEN = (
@@ -40,7 +39,6 @@ _NOT_OVERWRITTEN = (
 _CHUNK = 5_000  # rows held as Python objects at once
 _NUL = "\x00"
 _WRITERS = 7_366_243_624  # our advisory lock on PostgreSQL: the letters of "penchant" on a telephone
-_identity = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ _tables = {
         _metadata,
         # In SQLite an integer primary key is the row's own number: no second index to keep.
         sa.Column("place", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
-        sa.Column("id", sa.Text, nullable=False, unique=True),
+        sa.Column("identity", sa.LargeBinary, nullable=False, unique=True),
         *(sa.Column(name.name, _sql_type(name.type)) for name in cls.schema),
         sa.Index(f"ix_{kind}_user", "user"),
     )
@@ -189,33 +187,72 @@ class Store:
         Raises:
             DataError: the database refuses, or is full.
         """
-        kind = records.kind
-        table = _tables[kind]
-        keys = _Keys(kind)
-        sources: set[str] = set()
+        [added] = self.add_steps([[records]], source=source)
+        return added
+
+    def add_steps(self, steps: Iterable[Iterable[Records]], *, source: str | None = None) -> Iterator[Added]:
+        """Add the records of one import, of any size, step by step.
+
+        A step is on disk when what it did is handed out: all of it, or nothing if it fails or the process is killed.
+        Equal rows are counted over all steps, so that the same import again, cut into whatever steps, adds what is
+        missing and nothing else.
+
+        Args:
+            steps: records, of one or several kinds at once.
+            source: names records that do not name a source of their own.
+
+        Raises:
+            DataError: the database refuses, or is full. Earlier steps are kept.
+        """
+        imports: dict[str, _Import] = {}
+        try:
+            for step in steps:
+                done = []
+                with self._transaction(writes=True) as connection:
+                    for records in step:
+                        if records.kind not in imports:
+                            imports[records.kind] = _Import(Identities(records.kind))
+                        done.append(self._add(connection, records, imports[records.kind], source))
+                yield Added(sum(one.new for one in done), sum(one.known for one in done))
+        finally:
+            for one in imports.values():
+                one.identities.close()
+
+    def _add(self, connection: sa.Connection, records: Records, so_far: "_Import", source: str | None) -> Added:
+        table = _tables[records.kind]
+        place = connection.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.place), 0))).scalar_one()
         new = 0
-        with self._transaction(writes=True) as connection:
-            place = connection.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.place), 0))).scalar_one()
-            for batch in records.table.to_batches(max_chunksize=_CHUNK):
-                columns = _columns(batch, source)
-                sources.update(name for name in columns["source"] if name is not None)
-                rows = list(zip(*columns.values(), strict=True))
-                placed = [(place + i, keys.key(row), *row) for i, row in enumerate(rows, 1)]
-                place += len(placed)
-                # Tuples straight to the driver: naming each value of each row would cost more than writing it.
-                new += connection.exec_driver_sql(self._insertion(table, "id"), placed).rowcount
-            if len(records):
-                entry = {
-                    "time": _now(),
-                    "kind": kind,
-                    "sources": canonical_json(sorted(sources)),
-                    "rows": len(records),
-                    "new": new,
-                    "hash": keys.whole.hexdigest(),
-                    "version": penchant.__version__,
-                }
-                connection.execute(sa.insert(_imports), [entry])
+        for batch in records.table.to_batches(max_chunksize=_CHUNK):
+            columns = _columns(batch, source)
+            so_far.sources.update(name for name in columns["source"] if name is not None)
+            rows = list(zip(*columns.values(), strict=True))
+            identities = so_far.identities.of(rows)
+            placed = [(place + i, key, *row) for i, (key, row) in enumerate(zip(identities, rows, strict=True), 1)]
+            place += len(placed)
+            # Tuples straight to the driver: naming each value of each row would cost more than writing it.
+            new += connection.exec_driver_sql(self._insertion(table, "identity"), placed).rowcount
+        so_far.rows += len(records)
+        so_far.new += new
+        if new:
+            self._note(connection, records.kind, so_far)
         return Added(new, len(records) - new)
+
+    @staticmethod
+    def _note(connection: sa.Connection, kind: str, so_far: "_Import") -> None:
+        """One line of provenance for each kind of an import, which grows with its steps."""
+        line = {
+            "time": _now(),
+            "kind": kind,
+            "sources": canonical_json(sorted(so_far.sources)),
+            "rows": so_far.rows,
+            "new": so_far.new,
+            "hash": so_far.identities.hexdigest(),
+            "version": penchant.__version__,
+        }
+        if so_far.line is None:
+            so_far.line = connection.execute(sa.insert(_imports).values(line).returning(_imports.c.id)).scalar_one()
+        else:
+            connection.execute(sa.update(_imports).where(_imports.c.id == so_far.line).values(line))
 
     def _insertion(self, table: sa.Table, *unique: str) -> str:
         quote = self._engine.dialect.identifier_preparer.quote
@@ -237,6 +274,13 @@ class Store:
         Raises:
             UnknownNameError: there is no such kind.
         """
+        parts = list(self.parts(kind, users=users, sources=sources))
+        return KINDS[kind].concat(parts)
+
+    def parts(
+        self, kind: str, *, users: Sequence[str] | None = None, sources: Sequence[str] | None = None
+    ) -> Iterator[Records]:
+        """The same as `records`, a few thousand at a time, so that the memory for one part is enough."""
         if kind not in KINDS:
             raise UnknownNameError(f"No kind of record is called {kind!r}: {nearest(kind, KINDS)}")
         table, cls = _tables[kind], KINDS[kind]
@@ -245,14 +289,12 @@ class Store:
             query = query.where(self._among(table.c.user, users))
         if sources is not None:
             query = query.where(self._among(table.c.source, sources))
-        parts = []
         with self._transaction() as connection:
             result = connection.execution_options(yield_per=_CHUNK).execute(query)
             for rows in result.partitions(_CHUNK):
                 columns = zip(*rows, strict=True)
                 arrays = [_column(column, f.type) for column, f in zip(columns, cls.schema, strict=True)]
-                parts.append(pa.table(arrays, names=cls.schema.names))
-        return cls(pa.concat_tables(parts) if parts else cls.schema.empty_table())
+                yield cls(pa.table(arrays, names=cls.schema.names))
 
     def _among(self, column: sa.Column[Any], texts: Sequence[str]) -> sa.ColumnElement[bool]:
         # One parameter whatever their number: both databases refuse a query with more than some 32,000.
@@ -440,30 +482,15 @@ def _plain(text: str) -> str:
     return re.sub(r"\\(.)", lambda found: _NUL if found[1] == "0" else found[1], text) if "\\" in text else text
 
 
-class _Keys:
-    """The identities of rows of one kind, in order; equal rows are numbered."""
+@dataclass
+class _Import:
+    """The records of one kind that have come of one import so far."""
 
-    def __init__(self, kind: str):
-        self._kind = kind
-        self._start = hashlib.blake2b(f"{kind}\0".encode(), digest_size=20)
-        self._seen: Counter[bytes] = Counter()
-        self.whole = hashlib.blake2b(digest_size=20)
-
-    def key(self, row: tuple[Any, ...]) -> str:
-        """Hash of the kind, the content and how many equal rows came before."""
-        try:
-            content = _identity(row).encode()
-        except ValueError as error:
-            raise DataError(
-                f"{self._kind}: a number is not finite ({error}), which a database cannot give back; leave it empty."
-            ) from error
-        digest = self._start.copy()
-        digest.update(content)
-        equal = digest.digest()
-        self._seen[equal] += 1
-        digest.update(b"\0%d" % self._seen[equal])  # JSON holds no NUL: where the content ends is certain
-        self.whole.update(digest.digest())
-        return digest.hexdigest()
+    identities: Identities
+    rows: int = 0
+    new: int = 0
+    sources: set[str] = field(default_factory=set)
+    line: int | None = None  # number of its line of provenance
 
 
 def _columns(batch: pa.RecordBatch, source: str | None) -> dict[str, list[Any]]:
