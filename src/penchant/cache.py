@@ -61,6 +61,18 @@ def content_key(*parts: str) -> str:
     return digest.hexdigest()
 
 
+def owners_by_key(left: Iterable[tuple[str, Iterable[str | None]]]) -> dict[str, set[str | None]]:
+    """Whose records each key comes from, where several people may have left the same.
+
+    >>> owners_by_key([("a", ["ann"]), ("b", ["ann"]), ("a", [None])]) == {"a": {"ann", None}, "b": {"ann"}}
+    True
+    """
+    whose: dict[str, set[str | None]] = {}
+    for key, people in left:
+        whose.setdefault(key, set()).update(people)
+    return whose
+
+
 def bytes_of(size: str) -> int:
     """A size in words as a number of bytes.
 

@@ -11,19 +11,21 @@ it), `encode(payloads) -> float32[n, dim]`, and, where prompt and response shoul
 import importlib.util
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from penchant.cache import RowCache, content_key
+from penchant.cache import RowCache, content_key, owners_by_key
 from penchant.errors import DataError, MissingExtraError, SettingsError
 from penchant.records import canonical_json
 from penchant.turns import Turn
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Owners = Sequence[Collection[str | None]]
+"""Of each payload, whose records it comes from; None is a record without a name."""
 
 
 class Encoder(Protocol):
@@ -37,12 +39,13 @@ class Encoder(Protocol):
         """Vectors of the payloads, float32[n, dim], each independent of the others in the call."""
 
 
-def encode_turns(encoder: Encoder, turns: Sequence[Turn]) -> Vectors:
+def encode_turns(encoder: Encoder, turns: Sequence[Turn], owners: Owners | None = None) -> Vectors:
     """Vectors of responses, each read after its prompt.
 
     Args:
         encoder: its `payload(turn)` says what of a turn it reads. Without that method it is all of it as running text.
         turns: responses in their places.
+        owners: whose they are, so that vectors which are kept can go with their people.
 
     Returns:
         float32[n, dim].
@@ -51,7 +54,13 @@ def encode_turns(encoder: Encoder, turns: Sequence[Turn]) -> Vectors:
     [[1.0]]
     """
     payload = getattr(encoder, "payload", Turn.text)
-    return encoder.encode([payload(turn) for turn in turns])
+    return _encode(encoder, [payload(turn) for turn in turns], owners)
+
+
+def _encode(encoder: Encoder, payloads: Sequence[str], owners: Owners | None) -> Vectors:
+    if isinstance(encoder, Cached | Joined):  # nobody else keeps anything
+        return encoder.encode(payloads, owners)
+    return encoder.encode(payloads)
 
 
 def _require_texts(payloads: Sequence[str]) -> None:
@@ -391,8 +400,13 @@ class Cached:
         """What the inner encoder reads."""
         return str(getattr(self.encoder, "payload", Turn.text)(turn))
 
-    def encode(self, payloads: Sequence[str]) -> Vectors:
-        """Vectors of the payloads, float32[n, dim]; only those never seen are computed, and equal ones once."""
+    def encode(self, payloads: Sequence[str], owners: Owners | None = None) -> Vectors:
+        """Vectors of the payloads, float32[n, dim]; only those never seen are computed, and equal ones once.
+
+        Args:
+            payloads: texts.
+            owners: whose they are; what is kept without an owner goes as soon as anybody is forgotten.
+        """
         _require_texts(payloads)
         if not payloads:
             return self.encoder.encode([])
@@ -400,12 +414,13 @@ class Cached:
         keys = [content_key(payload) for payload in payloads]
         found = dict(zip(keys, self.cache.get_many(namespace, keys), strict=True))
         missing = {key: payload for key, payload in zip(keys, payloads, strict=True) if found[key] is None}
+        whose = owners_by_key(zip(keys, owners or (), strict=False))
         todo = list(missing)
         for start in range(0, len(todo), self.at_once):
             part = todo[start : start + self.at_once]
             vectors = np.asarray(self.encoder.encode([missing[key] for key in part]), dtype="<f4")
             fresh = {key: vector.tobytes() for key, vector in zip(part, vectors, strict=True)}
-            self.cache.put_many(namespace, fresh)
+            self.cache.put_many(namespace, fresh, whose)
             found |= fresh
         return np.stack([np.frombuffer(found[key] or b"", dtype="<f4") for key in keys]).astype(np.float32)
 
@@ -434,11 +449,12 @@ class Joined:
         """The JSON list of what each encoder reads."""
         return canonical_json([getattr(encoder, "payload", Turn.text)(turn) for encoder in self.encoders])
 
-    def encode(self, payloads: Sequence[str]) -> Vectors:
-        """Vectors of the payloads, float32[n, sum of dims]; each payload as `payload` made it."""
+    def encode(self, payloads: Sequence[str], owners: Owners | None = None) -> Vectors:
+        """Vectors of the payloads, float32[n, sum of dims]; payloads as `payload` makes them, owners as in `Cached`."""
         columns = (
             zip(*(json.loads(payload) for payload in payloads), strict=True) if payloads else ((),) * len(self.encoders)
         )
         return np.concatenate(
-            [encoder.encode(list(column)) for encoder, column in zip(self.encoders, columns, strict=True)], axis=1
+            [_encode(encoder, list(column), owners) for encoder, column in zip(self.encoders, columns, strict=True)],
+            axis=1,
         )

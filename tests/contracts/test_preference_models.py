@@ -5,7 +5,7 @@ import pytest
 
 from penchant.encoders import Attributes
 from penchant.errors import DataError, NotFittedError
-from penchant.preference import BradleyTerry, Directional
+from penchant.preference import BradleyTerry, Directional, PreferenceModel
 from penchant.records import Comparisons, Ratings, canonical_json
 
 
@@ -13,12 +13,13 @@ def payload(x):
     return canonical_json({f"x{k}": float(v) for k, v in enumerate(x)})
 
 
-def votes(n=60, n_users=4, *, seed=0, ties=False):
+def votes(n=60, n_users=4, *, seed=0, ties=False, odd=None):
+    """People who agree, all but one."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(n):
         a, b = rng.standard_normal((2, 2))
-        if (a - b) @ [2.0, 1.0] < 0:
+        if (a - b) @ ([2.0, 1.0] if f"u{i % n_users}" != odd else [-1.0, 9.0]) < 0:
             a, b = b, a
         rows.append({"prompt": "q", "chosen": payload(a), "rejected": payload(b), "user": f"u{i % n_users}"})
         if ties:
@@ -38,6 +39,7 @@ def ratings():
 
 MODELS = {
     "bradley_terry": lambda: BradleyTerry(encoder=Attributes(), l2=1.0, prior_precision=2.0),
+    "bradley_terry, settings measured": lambda: BradleyTerry(encoder=Attributes()),
     "directional": lambda: Directional(encoder=Attributes()).measure(ratings()),
 }
 
@@ -123,6 +125,89 @@ def test_saved_and_loaded_it_predicts_the_same(new, tmp_path):
     np.testing.assert_array_equal(again.probability(votes()), model.probability(votes()))
     some = (["q"], [payload([1, 0])])
     np.testing.assert_array_equal(again.reward(*some, user="u1 é/.."), model.reward(*some, user="u1 é/.."))
+
+
+def test_all_people_are_learnt_at_once_as_one_by_one(new):
+    at_once, one_by_one = new().fit(votes()), new().fit(votes())
+    at_once.adapt_each(votes())
+    for user in votes().users:
+        one_by_one.adapt(user, votes().of(user))
+    require_equal(at_once, one_by_one)
+    assert set(at_once.users_) == set(votes().users)
+    assert at_once.adapt_each(votes().take([])) is at_once
+
+
+def require_equal(model, other, tolerance=1e-6):
+    """All that was learnt is the same: every array, every number, every person."""
+    (arrays, values), (theirs, their_values) = model._state(), other._state()
+    assert arrays.keys() == theirs.keys()
+    for name, array in arrays.items():
+        np.testing.assert_allclose(array, theirs[name], rtol=0, atol=tolerance, err_msg=name)
+    assert values.keys() == their_values.keys()
+    for name, value in values.items():
+        if isinstance(value, float):
+            assert value == pytest.approx(their_values[name], rel=tolerance)
+        elif name == "users":
+            for one, another in zip(value, their_values[name], strict=True):
+                assert one[0] == another[0]
+                np.testing.assert_allclose(one[1:], another[1:], rtol=0, atol=tolerance)
+        else:
+            assert value == their_values[name]
+    np.testing.assert_allclose(model.probability(votes()), other.probability(votes()), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("how", ["its own way", "from scratch"])
+def test_without_a_person_it_is_the_model_that_never_saw_them(new, how):
+    everybody = votes(300, 12, odd="u3")
+    others = everybody.take([row for row, user in enumerate(everybody.table["user"].to_pylist()) if user != "u3"])
+    model = new().fit(everybody).adapt_each(everybody)
+    before = model.probability(everybody)
+    without = type(model).without if how == "its own way" else PreferenceModel.without
+    again = without(model, "u3", others)
+    fresh = new().fit(others).adapt_each(others)
+    require_equal(again, fresh)
+    assert "u3" not in again.users_
+    # The odd one had a say, so that a model which forgot to forget would be found out; and the old one is as it was.
+    assert np.abs(model.probability(others) - again.probability(others)).max() > 1e-3
+    assert "u3" in model.users_
+    np.testing.assert_array_equal(model.probability(everybody), before)
+
+
+def test_forgetting_twice_or_somebody_unknown_changes_nothing_more(new):
+    others = votes(100, 4).take([row for row in range(100) if row % 4 != 1])
+    again = new().fit(votes(100, 4)).adapt_each(votes(100, 4)).without("u1", others)
+    require_equal(again.without("u1", others), again)
+    require_equal(again.without("nobody", others), again)
+
+
+def test_somebody_who_was_never_adapted_to_is_not_adapted_to_by_forgetting_another(new):
+    model = new().fit(votes(100, 4))
+    model.adapt("u2", votes(100, 4).of("u2"))
+    again = model.without("u1", votes(100, 4).take([row for row in range(100) if row % 4 != 1]))
+    assert set(again.users_) == {"u2"}
+
+
+def test_what_is_left_must_be_of_others_and_something(new):
+    model = new().fit(votes())
+    with pytest.raises(DataError, match="15 of 60 comparisons are of 'u1'"):
+        model.without("u1", votes())
+    with pytest.raises(DataError, match="no comparisons"):
+        model.without("u1", votes().take([]))
+    with pytest.raises(NotFittedError):
+        new().without("u1", votes())
+
+
+def test_a_saved_model_holds_its_people_and_nobody_who_was_forgotten(new, tmp_path):
+    named = votes().table
+    place = named.schema.get_field_index("user")
+    names = ["unmistakable" if user == "u1" else user for user in named["user"].to_pylist()]
+    everybody = Comparisons(named.set_column(place, "user", [names]))
+    model = new().fit(everybody).adapt_each(everybody)
+    model.save(tmp_path)
+    model.without("unmistakable", everybody.take([row for row in range(60) if row % 4 != 1])).save(tmp_path)
+    files = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"u2" in files
+    assert b"unmistakable" not in files
 
 
 def test_a_folder_that_holds_no_model_is_a_clear_error(new, tmp_path):

@@ -89,6 +89,24 @@ def test_thin_evidence_leaves_a_person_with_everybodys_direction(model):
     assert none.log_evidence == pytest.approx(0.0, abs=1e-9)
 
 
+def test_attributes_are_measured_again_without_the_ratings_of_whoever_is_forgotten():
+    def by(user, seed, scale):
+        rows = rated(60, seed=seed, scale=scale).table.to_pylist()
+        return Ratings.from_rows([row | {"user": user} for row in rows])
+
+    theirs, own = by("bob", 0, (1.0, 10.0)), by("ann", 1, (-1.0, 3.0))
+    shared = Ratings.from_rows([row | {"user": "ann", "score": 99.0} for row in theirs.table.to_pylist()[:9]])
+    votes = Comparisons.concat([voter(at(30), 20, user="bob"), voter(at(200), 20, user="ann", seed=3)])
+    model = (
+        Directional(encoder=Attributes()).measure(Ratings.concat([theirs, own, shared])).fit(votes).adapt_each(votes)
+    )
+    again = model.without("ann", votes.of("bob"), ratings=theirs)
+    fresh = Directional(encoder=Attributes()).measure(theirs).fit(votes.of("bob")).adapt_each(votes.of("bob"))
+    assert np.abs(model.heads_ - fresh.heads_).max() > 0.1
+    for name, array in again._state()[0].items():
+        np.testing.assert_allclose(array, fresh._state()[0][name], rtol=0, atol=1e-9, err_msg=name)
+
+
 def test_three_axes_are_served_by_draws_from_the_sphere():
     every = directions(3)
     np.testing.assert_allclose(np.linalg.norm(every, axis=1), 1.0)

@@ -12,7 +12,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from penchant.errors import DataError, SettingsError
-from penchant.preference.newton import abilities, gradient, hessian, negative_log_likelihood, newton
+from penchant.preference.newton import abilities, gradient, hessian, negative_log_likelihood, newton, optima
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data" / "bradley_terry_reference"
 
@@ -82,6 +82,24 @@ def test_swapping_both_options_changes_nothing():
     np.testing.assert_allclose(one.weights, two.weights, atol=1e-10)
     np.testing.assert_allclose(one.covariance, two.covariance, atol=1e-10)
     np.testing.assert_allclose(one.sandwich, two.sandwich, atol=1e-10)
+
+
+def test_from_near_the_optimum_the_same_optimum_is_found_in_fewer_steps():
+    difference, strength = simulated(dim=8)
+    cold = newton(difference, strength, l2=0.3)
+    one_less = newton(difference[1:], strength[1:], l2=0.3)
+    warm = newton(difference[1:], strength[1:], l2=0.3, start=cold.weights)
+    np.testing.assert_allclose(warm.weights, one_less.weights, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(warm.sandwich, one_less.sandwich, rtol=0, atol=1e-12)
+    assert warm.n_steps <= 2 < one_less.n_steps
+
+
+def test_optima_under_several_priors_are_those_found_one_by_one():
+    _, (difference, strength), arguments = problem()
+    precisions = [0.1, 1.0, 1e4]
+    together = optima(difference, strength, precisions, margin=arguments["margin"])
+    alone = [newton(difference, strength, l2=l2, margin=arguments["margin"]).weights for l2 in precisions]
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-10)
 
 
 def test_indifference_everywhere_gives_zero_weights():

@@ -115,10 +115,7 @@ def new_people(
 
 def adapted(model: PreferenceModel, shared: Comparisons, own: Comparisons) -> PreferenceModel:
     """The model, fitted on `shared` and adapted to each person in `own`."""
-    model.fit(shared)
-    for user in own.users:
-        model.adapt(user, own.of(user))
-    return model
+    return model.fit(shared).adapt_each(own)
 
 
 def compare(

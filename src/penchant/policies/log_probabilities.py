@@ -4,13 +4,12 @@ Adding one row to a data set costs one row; a second run, or another method on t
 """
 
 import struct
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
-from penchant.cache import RowCache
+from penchant.cache import RowCache, owners_by_key
 from penchant.policies.fingerprint import fingerprint, response_keys
 from penchant.policies.pretrained import evaluating, groups_of
 from penchant.policies.sequences import Example, packed, padded, token_log_probabilities
@@ -48,10 +47,7 @@ def kept_sums(
     kept = dict(zip(flat, cache.get_many(namespace, flat), strict=True)) if cache else {}
     sums = {key: _DOUBLE.unpack(value)[0] for key, value in kept.items() if value is not None}
     missing = [i for i, row in enumerate(keys) if any(key not in sums for key in row)]
-    whose: dict[str, set[str | None]] = defaultdict(set)
-    for row, people in zip(keys, owners or [], strict=owners is not None):
-        for key in row:
-            whose[key].update(people)
+    whose = owners_by_key((key, people) for row, people in zip(keys, owners or (), strict=False) for key in row)
     join = packed if use_packing else padded
     device = next(model.parameters()).device
     with evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):

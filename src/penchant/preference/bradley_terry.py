@@ -32,8 +32,8 @@ from scipy.special import expit
 
 from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, SettingsError
-from penchant.preference.model import PreferenceModel, encoded
-from penchant.preference.newton import newton
+from penchant.preference.model import PreferenceModel, encoded, rows_of
+from penchant.preference.newton import newton, optima
 from penchant.records import Comparisons
 from penchant.turns import Form, turns_between
 
@@ -60,7 +60,13 @@ class UserPosterior:
 
 
 def user_posterior(
-    centre: Array, difference: Array, strength: Array, margin: Array, *, precision: float
+    centre: Array,
+    difference: Array,
+    strength: Array,
+    margin: Array,
+    *,
+    precision: float,
+    start: Array | None = None,
 ) -> UserPosterior:
     """MAP of a person's weights under N(centre, 1/precision), exactly, in as many dimensions as there are pairs.
 
@@ -72,21 +78,41 @@ def user_posterior(
         strength: soft labels, [pairs].
         margin: logits the chosen must be ahead by, [pairs].
         precision: of the prior, > 0.
+        start: weights that the person is likely to have, such as those of before, [dim].
     """
     dim = len(centre)
     if not len(difference):
         return UserPosterior(centre.copy(), np.full(dim, precision**-0.5), 0)
     coordinates, basis = _touched(difference)
-    fit = newton(coordinates, strength, l2=precision, margin=margin - difference @ centre)
-    variance = (1 - (basis**2).sum(axis=0)) / precision + np.einsum("rd,rs,sd->d", basis, fit.covariance, basis)
+    near = None if start is None else basis @ (start - centre)
+    fit = newton(coordinates, strength, l2=precision, margin=margin - difference @ centre, start=near)
+    variance = (1 - (basis**2).sum(axis=0)) / precision + (basis * (fit.covariance @ basis)).sum(axis=0)
     return UserPosterior(centre + fit.weights @ basis, np.sqrt(np.maximum(variance, 0.0)), len(difference))
 
 
 def _touched(difference: Array) -> tuple[Array, Array]:
-    """The pairs in an orthonormal basis of what they touch: coordinates [pairs, rank] and the basis [rank, dim]."""
-    left, size, right = np.linalg.svd(difference, full_matrices=False)
-    seen = size > 1e-10 * max(size[0], 1e-300)
-    return left[:, seen] * size[seen], right[seen]
+    """The pairs in an orthonormal basis that spans them: coordinates [pairs, k] and the basis [k, dim], k <= pairs."""
+    basis, coordinates = np.linalg.qr(difference.T)
+    return coordinates.T, basis.T
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """Comparisons as numbers.
+
+    Attributes:
+        difference: chosen minus rejected, as the encoder gives it, [pairs, dim].
+        scale: standard deviation of each feature over all chosen and rejected, 1 where there is none, [dim].
+        strength, margin: soft labels, and logits the chosen must be ahead by, [pairs].
+    """
+
+    difference: Array
+    scale: Array
+    strength: Array
+    margin: Array
+
+    def of(self, rows: NDArray[np.int64]) -> "_Votes":
+        return _Votes(self.difference[rows], self.scale, self.strength[rows], self.margin[rows])
 
 
 class BradleyTerry(PreferenceModel):
@@ -128,37 +154,79 @@ class BradleyTerry(PreferenceModel):
 
     def fit(self, comparisons: Comparisons) -> Self:
         """Learn what everybody prefers; see `PreferenceModel.fit`."""
-        chosen, rejected = encoded(self.encoder, comparisons)
-        spread = np.concatenate([chosen, rejected]).std(axis=0)
-        self.scale_ = np.where(spread > 1e-12 * max(1.0, spread.max(initial=0.0)), spread, 1.0)
-        difference = (chosen - rejected) / self.scale_
-        strength, margin = self._labels(comparisons)
-        users = _people(comparisons)
-        self.l2_ = self._measured_l2(difference, strength, margin, users) if self.l2 == "auto" else float(self.l2)
-        fitted = newton(difference, strength, l2=self.l2_, margin=margin, clusters=_clusters(users))
-        self.weights_ = fitted.weights
-        self.standard_errors_ = np.sqrt(np.maximum(np.diag(fitted.sandwich), 0.0))
-        self.prior_precision_ = (
-            self._measured_precision(difference, strength, margin, users, _judged(comparisons))
-            if self.prior_precision == "auto"
-            else float(self.prior_precision)
-        )
+        self._learn(comparisons, self._votes(comparisons))
         self.users_: dict[str, UserPosterior] = {}
         return self
 
     def adapt(self, user: str, comparisons: Comparisons) -> UserPosterior:
         """Learn one person; see `PreferenceModel.adapt`."""
         self._require_fitted()
-        difference = np.empty((0, len(self.weights_)))
-        strength = margin = np.empty(0)
+        self._adapt(user, self._votes(comparisons) if len(comparisons) else None)
+        return self.users_[user]
+
+    def adapt_each(self, comparisons: Comparisons) -> Self:
+        """Learn every person in the comparisons; see `PreferenceModel.adapt_each`."""
+        self._require_fitted()
         if len(comparisons):
-            chosen, rejected = encoded(self.encoder, comparisons)
-            self._require_same_width(chosen)
-            difference = (chosen - rejected) / self.scale_
-            strength, margin = self._labels(comparisons)
-        found = user_posterior(self.weights_, difference, strength, margin, precision=self.prior_precision_)
-        self.users_[user] = found
-        return found
+            votes = self._votes(comparisons)
+            for user, rows in rows_of(comparisons).items():
+                self._adapt(user, votes.of(rows))
+        return self
+
+    def without(self, user: str, others: Comparisons) -> Self:
+        """The model that would be here without a person; see `PreferenceModel.without`."""
+        again = self._anew(user, others)
+        votes, rows = again._votes(others), rows_of(others)
+        # Logits for one unit of a feature: standard deviations are others now.
+        same_width = len(votes.scale) == len(self.weights_)
+        known = {None: self.weights_} | {person: found.weights for person, found in self.users_.items()}
+        near = {person: weights / self.scale_ * votes.scale for person, weights in known.items() if same_width}
+        again._learn(others, votes, start=near.get(None))
+        for person in self.users_:
+            if person != user:
+                again._adapt(person, votes.of(rows[person]) if person in rows else None, start=near.get(person))
+        return again
+
+    def _learn(self, comparisons: Comparisons, votes: _Votes, *, start: Array | None = None) -> None:
+        """Everybody's weights and how far people differ.
+
+        Args:
+            comparisons: what there is.
+            votes: the same as numbers.
+            start: weights to look for the optimum from; what is measured on pairs set aside never depends on them.
+        """
+        self.scale_ = votes.scale
+        difference = votes.difference / votes.scale
+        users = _people(comparisons)
+        data = (difference, votes.strength, votes.margin)
+        near = np.zeros(difference.shape[1])
+        self.l2_ = float(self.l2) if self.l2 != "auto" else 0.0
+        if self.l2 == "auto":
+            self.l2_, near = self._measured_l2(*data, users)
+        fitted = newton(
+            difference,
+            votes.strength,
+            l2=self.l2_,
+            margin=votes.margin,
+            clusters=_clusters(users),
+            start=near if start is None else start,
+        )
+        self.weights_ = fitted.weights
+        self.standard_errors_ = np.sqrt(np.maximum(np.diag(fitted.sandwich), 0.0))
+        self.prior_precision_ = (
+            self._measured_precision(*data, users, _judged(comparisons), near)
+            if self.prior_precision == "auto"
+            else float(self.prior_precision)
+        )
+
+    def _adapt(self, user: str, votes: _Votes | None, *, start: Array | None = None) -> None:
+        difference, strength, margin = np.empty((0, len(self.weights_))), np.empty(0), np.empty(0)
+        if votes is not None:
+            self._require_same_width(votes.difference)
+            difference, strength, margin = votes.difference / self.scale_, votes.strength, votes.margin
+        self.users_[user] = user_posterior(
+            self.weights_, difference, strength, margin, precision=self.prior_precision_, start=start
+        )
 
     def reward(
         self,
@@ -196,6 +264,12 @@ class BradleyTerry(PreferenceModel):
         found = self.users_.get(user) if user is not None else None
         return self.weights_ if found is None else found.weights
 
+    def _votes(self, comparisons: Comparisons) -> _Votes:
+        chosen, rejected = encoded(self.encoder, comparisons)
+        spread = np.concatenate([chosen, rejected]).std(axis=0)
+        scale = np.where(spread > 1e-12 * max(1.0, spread.max(initial=0.0)), spread, 1.0)
+        return _Votes(chosen - rejected, scale, *self._labels(comparisons))
+
     def _labels(self, comparisons: Comparisons) -> tuple[Array, Array]:
         strength = comparisons.numpy("strength").astype(np.float64)
         margin = np.nan_to_num(comparisons.numpy("margin").astype(np.float64))
@@ -209,19 +283,24 @@ class BradleyTerry(PreferenceModel):
             )
 
     @staticmethod
-    def _measured_l2(difference: Array, strength: Array, margin: Array, users: NDArray[Any]) -> float:
-        """The prior under which pairs of people set aside are least surprising."""
+    def _measured_l2(difference: Array, strength: Array, margin: Array, users: NDArray[Any]) -> tuple[float, Array]:
+        """The prior under which pairs of people set aside are least surprising, and the weights of the others."""
         aside = _set_aside(users)
         if aside is None:
-            return 1.0
-        surprise = []
-        for l2 in _STRENGTHS_OF_PRIOR:
-            fit = newton(difference[~aside], strength[~aside], l2=l2, margin=margin[~aside])
-            surprise.append(_surprise(difference[aside] @ fit.weights - margin[aside], strength[aside]).mean())
-        return _STRENGTHS_OF_PRIOR[int(np.argmin(surprise))]
+            return 1.0, np.zeros(difference.shape[1])
+        found = optima(difference[~aside], strength[~aside], _STRENGTHS_OF_PRIOR, margin=margin[~aside])
+        ahead = found @ difference[aside].T - margin[aside]  # [priors, pairs]
+        best = int(np.argmin(_surprise(ahead, strength[aside]).mean(axis=1)))
+        return _STRENGTHS_OF_PRIOR[best], found[best]
 
     def _measured_precision(
-        self, difference: Array, strength: Array, margin: Array, users: NDArray[Any], judged: NDArray[np.int64]
+        self,
+        difference: Array,
+        strength: Array,
+        margin: Array,
+        users: NDArray[Any],
+        judged: NDArray[np.int64],
+        near: Array,
     ) -> float:
         """How far people differ: the strongest prior that predicts pairs set aside about as well as the best one.
 
@@ -242,7 +321,7 @@ class BradleyTerry(PreferenceModel):
             # Everybody's weights must not have seen the later pairs either.
             early_rows = kept & ~later
             shared = newton(
-                difference[early_rows], strength[early_rows], l2=self.l2_, margin=margin[early_rows]
+                difference[early_rows], strength[early_rows], l2=self.l2_, margin=margin[early_rows], start=near
             ).weights
             for all_rows in rows_of:
                 early, late = all_rows[early_rows[all_rows]], all_rows[later[all_rows]]
@@ -250,10 +329,9 @@ class BradleyTerry(PreferenceModel):
                     continue
                 coordinates, basis = _touched(difference[early])
                 ahead = margin[early] - difference[early] @ shared
-                without, along = difference[late] @ shared - margin[late], difference[late] @ basis.T
-                for place, precision in enumerate(_STRENGTHS_OF_PRIOR):
-                    own = newton(coordinates, strength[early], l2=precision, margin=ahead).weights
-                    surprise[late, place] = _surprise(without + along @ own, strength[late])
+                own = optima(coordinates, strength[early], _STRENGTHS_OF_PRIOR, margin=ahead)
+                logits = difference[late] @ shared - margin[late] + own @ (basis @ difference[late].T)
+                surprise[late] = _surprise(logits, strength[late]).T
         if len(rows_of) >= _FEWEST_PEOPLE:  # otherwise the choice is about these people, and choices are resampled
             surprise = np.stack([surprise[rows].sum(axis=0) for rows in rows_of])
         measured = surprise[surprise.any(axis=1)]

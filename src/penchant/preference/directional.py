@@ -30,7 +30,7 @@ from scipy.special import expit, logsumexp
 
 from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, NotFittedError, SettingsError
-from penchant.preference.model import PreferenceModel, encoded
+from penchant.preference.model import PreferenceModel, encoded, encoded_turns, require_some, rows_of
 from penchant.preference.newton import newton
 from penchant.records import Comparisons, Ratings
 from penchant.turns import Form, Turn, turns, turns_between
@@ -138,15 +138,14 @@ class Directional(PreferenceModel):
         if not len(ratings) or any(aspect is None for aspect in aspects):
             raise DataError("Directional measures ratings that say their `aspect`; there are none, or some lack it.")
         names = sorted(set(aspects))
-        rated = turns(ratings)
-        places = {turn: row for row, turn in enumerate(dict.fromkeys(rated))}
-        total = np.zeros((len(places), len(names)))
-        count = np.zeros_like(total)
+        vectors, rows = encoded_turns(self.encoder, turns(ratings), ratings.table["user"].to_pylist())
         column = {name: place for place, name in enumerate(names)}
-        for turn, aspect, score in zip(rated, aspects, ratings.numpy("score"), strict=True):
-            total[places[turn], column[aspect]] += score
-            count[places[turn], column[aspect]] += 1
-        vectors = encode_turns(self.encoder, list(places)).astype(np.float64)
+        cells = rows * len(names) + np.array([column[aspect] for aspect in aspects])
+        shape = (len(vectors), len(names))
+        total, count = (
+            np.bincount(cells, weights, minlength=shape[0] * shape[1]).astype(np.float64).reshape(shape)
+            for weights in (ratings.numpy("score"), np.ones(len(ratings)))
+        )
         self.attributes_ = names
         self.centre_ = vectors.mean(axis=0)
         spread = vectors.std(axis=0)
@@ -162,7 +161,7 @@ class Directional(PreferenceModel):
             if s <= 1e-9 * max(1.0, abs(self.mean_).max())
         ]
         if flat:
-            raise DataError(f"The axes {flat} are the same for all {len(places)} rated responses: nothing to weigh.")
+            raise DataError(f"The axes {flat} are the same for all {len(vectors)} rated responses: nothing to weigh.")
         return self
 
     def _choose_axes(self, names: Sequence[str]) -> None:
@@ -176,23 +175,55 @@ class Directional(PreferenceModel):
     def fit(self, comparisons: Comparisons) -> Self:
         """Learn everybody's direction and decisiveness; `measure` comes first."""
         self._require_measured()
-        difference = self._difference(comparisons)
-        strength = comparisons.numpy("strength").astype(np.float64)
-        weights = newton(difference, strength, l2=1.0).weights
-        self.decisiveness_ = float(np.linalg.norm(weights))
-        # Votes that point nowhere on balance: every axis counts alike.
-        pointless = self.decisiveness_ < 1e-9
-        self.direction_ = np.full(len(weights), len(weights) ** -0.5) if pointless else weights / self.decisiveness_
+        require_some(comparisons)
+        self._learn(self._difference(comparisons), _strength(comparisons))
         self.users_: dict[str, UserDirection] = {}
         return self
 
     def adapt(self, user: str, comparisons: Comparisons) -> UserDirection:
         """Learn one person's direction; see `PreferenceModel.adapt`."""
         self._require_fitted()
-        n_axes = len(self.direction_)
-        difference = self._difference(comparisons) if len(comparisons) else np.empty((0, n_axes))
-        strength = comparisons.numpy("strength").astype(np.float64)
-        every = directions(n_axes)
+        self.users_[user] = self._adapted(self._difference(comparisons), _strength(comparisons))
+        return self.users_[user]
+
+    def adapt_each(self, comparisons: Comparisons) -> Self:
+        """Learn every person in the comparisons; see `PreferenceModel.adapt_each`."""
+        self._require_fitted()
+        difference, strength = self._difference(comparisons), _strength(comparisons)
+        for user, rows in rows_of(comparisons).items():
+            self.users_[user] = self._adapted(difference[rows], strength[rows])
+        return self
+
+    def without(self, user: str, others: Comparisons, *, ratings: Ratings | None = None) -> Self:
+        """The model that would be here without a person; see `PreferenceModel.without`.
+
+        Args:
+            user: whoever is forgotten.
+            others: comparisons of everybody else.
+            ratings: of everybody else, if the person was among those whose ratings were measured: attributes are then
+                measured again.
+        """
+        again = self._anew(user, others)
+        if ratings is not None:
+            again.measure(ratings)
+        difference, strength, rows = again._difference(others), _strength(others), rows_of(others)
+        again._learn(difference, strength)
+        nothing = np.empty(0, np.int64)
+        for person in self.users_:
+            if person != user:
+                own = rows.get(person, nothing)
+                again.users_[person] = again._adapted(difference[own], strength[own])
+        return again
+
+    def _learn(self, difference: Array, strength: Array) -> None:
+        weights = newton(difference, strength, l2=1.0).weights
+        self.decisiveness_ = float(np.linalg.norm(weights))
+        # Votes that point nowhere on balance: every axis counts alike.
+        pointless = self.decisiveness_ < 1e-9
+        self.direction_ = np.full(len(weights), len(weights) ** -0.5) if pointless else weights / self.decisiveness_
+
+    def _adapted(self, difference: Array, strength: Array) -> UserDirection:
+        every = directions(len(self.direction_))
         log_prior = self.concentration * every @ self.direction_
         log_prior -= logsumexp(log_prior)
 
@@ -211,11 +242,7 @@ class Directional(PreferenceModel):
         order = np.argsort(angles)
         angle95 = float(angles[order][np.searchsorted(np.cumsum(belief[order]), 0.95 - 1e-12)])
         is_own = log_evidence > np.log(self.evidence)
-        found = UserDirection(
-            best if is_own else self.direction_, angle95, log_evidence, bool(is_own), len(comparisons)
-        )
-        self.users_[user] = found
-        return found
+        return UserDirection(best if is_own else self.direction_, angle95, log_evidence, bool(is_own), len(difference))
 
     def attributes(self, prompts: Sequence[str], responses: Sequence[str]) -> Array:
         """Measured attributes on the raters' own scale, [n, attributes]."""
@@ -269,6 +296,8 @@ class Directional(PreferenceModel):
         return self.direction_ if found is None else found.direction
 
     def _difference(self, comparisons: Comparisons) -> Array:
+        if not len(comparisons):
+            return np.empty((0, len(self.axes_)))
         chosen, rejected = encoded(self.encoder, comparisons)
         gap = self._measured(chosen) - self._measured(rejected)
         return np.asarray(gap @ self.mixing_.T / self.spread_)
@@ -316,6 +345,10 @@ class Directional(PreferenceModel):
             user: UserDirection(direction, *rest)
             for (user, *rest), direction in zip(values["users"], arrays["users"], strict=True)
         }
+
+
+def _strength(comparisons: Comparisons) -> Array:
+    return np.asarray(comparisons.numpy("strength").astype(np.float64))
 
 
 def _ridge(features: Array, total: Array, count: Array, l2: float) -> Array:

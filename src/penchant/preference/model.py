@@ -4,24 +4,31 @@ A model is fitted on everybody, then adapted to a person from a handful of compa
 shared. Constructors store settings only, `fit` returns the model, what was learnt ends in `_`.
 """
 
+import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 import penchant
 from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, NotFittedError
 from penchant.records import Comparisons
-from penchant.turns import Form, turns
+from penchant.turns import Form, Turn, turns
+from penchant.whole import whole_file
 
 Array = NDArray[np.float64]
+
+_FILE = "model.safetensors"
+_ABOUT = "penchant"  # in the file's head
 
 
 class PreferenceModel(ABC):
@@ -32,7 +39,7 @@ class PreferenceModel(ABC):
         users_: what was learnt of each person that was adapted to.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     encoder: Encoder
     users_: dict[str, Any]
 
@@ -51,6 +58,49 @@ class PreferenceModel(ABC):
         Raises:
             NotFittedError: the model was not fitted.
         """
+
+    def adapt_each(self, comparisons: Comparisons) -> Self:
+        """Learn every person in the comparisons, as `adapt` would from each one's own.
+
+        Raises:
+            NotFittedError: the model was not fitted.
+        """
+        for user in comparisons.users:
+            self.adapt(user, comparisons.of(user))
+        return self
+
+    def without(self, user: str, others: Comparisons) -> Self:
+        """The model that would be here had a person never been: of the same settings, learnt from the others alone.
+
+        Nothing that summed the people up is kept for it (it would be about the person too); what makes it cheap is
+        that nothing is encoded again and that optima are looked for where they were.
+
+        Args:
+            user: whoever is forgotten.
+            others: all that the model was fitted on and that its people were adapted to, less the person's.
+
+        Returns:
+            A new model, equal to one that was never shown the person.
+
+        Raises:
+            DataError: nothing is left to learn from, or the person is among the others.
+            NotFittedError: the model was not fitted.
+        """
+        again = self._anew(user, others)
+        again.fit(others)
+        known = set(self.users_) - {user}
+        return again.adapt_each(of_people(others, known))
+
+    def _anew(self, user: str, others: Comparisons) -> Self:
+        """A copy that will be learnt from the others."""
+        self._require_fitted()
+        n_left = len(others.of(user))
+        if n_left:
+            raise DataError(f"{n_left} of {len(others)} comparisons are of {user!r}, who is to be forgotten.")
+        require_some(others)
+        again = copy.copy(self)
+        again.users_ = {}
+        return again
 
     @abstractmethod
     def reward(
@@ -92,9 +142,8 @@ class PreferenceModel(ABC):
             raise NotFittedError(f"This {type(self).__name__} has learnt nothing yet: call fit(comparisons) first.")
 
     def save(self, folder: Path) -> None:
-        """Write what was learnt as safetensors and JSON."""
+        """Write what was learnt as one file of safetensors, with everything that is no array as JSON in its head."""
         self._require_fitted()
-        folder.mkdir(parents=True, exist_ok=True)
         arrays, values = self._state()
         about = {
             "class": type(self).__name__,
@@ -103,12 +152,9 @@ class PreferenceModel(ABC):
             "penchant": penchant.__version__,
             **values,
         }
-        partial = folder / "model.safetensors.partial"
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
-        partial.replace(folder / "model.safetensors")
-        described = folder / "model.json.partial"
-        described.write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        described.replace(folder / "model.json")
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        with whole_file(folder / _FILE) as partial:
+            save_file(contiguous, partial, metadata={_ABOUT: json.dumps(about, ensure_ascii=False)})
 
     @classmethod
     def load(cls, folder: Path, *, encoder: Encoder) -> Self:
@@ -122,8 +168,9 @@ class PreferenceModel(ABC):
             DataError: the folder holds no such model, or it was learnt with another encoder.
         """
         try:
-            about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            arrays = load_file(folder / "model.safetensors")
+            with safe_open(folder / _FILE, framework="numpy") as file:
+                about = json.loads(file.metadata()[_ABOUT])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
             if about["class"] != cls.__name__ or about["version"] != cls.version:
                 raise DataError(
                     f"{folder} holds a {about['class']} of version {about['version']}, not a {cls.__name__} of version "
@@ -144,19 +191,65 @@ class PreferenceModel(ABC):
         return model
 
 
+def require_some(comparisons: Comparisons) -> None:
+    """Refuse to learn from nothing.
+
+    Raises:
+        DataError: there are no comparisons.
+    """
+    if not len(comparisons):
+        raise DataError("There are no comparisons to learn from; import feedback first (`penchant import FILE`).")
+
+
 def encoded(encoder: Encoder, comparisons: Comparisons) -> tuple[Array, Array]:
     """Vectors of chosen and of rejected responses, each float64[n, dim]; equal payloads are encoded once.
 
     Raises:
         DataError: there are no comparisons, or the encoder gave something that is not finite.
     """
-    if not len(comparisons):
-        raise DataError("There are no comparisons to learn from; import feedback first (`penchant import FILE`).")
+    require_some(comparisons)
     sides = [*turns(comparisons, "chosen"), *turns(comparisons, "rejected")]
-    places = {turn: place for place, turn in enumerate(dict.fromkeys(sides))}
-    vectors = encode_turns(encoder, list(places)).astype(np.float64)
-    if not np.isfinite(vectors).all():
-        raise DataError(f"The encoder {encoder.name} gave NaN or infinite numbers for {len(places)} payloads.")
-    rows = np.array([places[turn] for turn in sides])
+    vectors, rows = encoded_turns(encoder, sides, [*comparisons.table["user"].to_pylist()] * 2)
     n = len(comparisons)
     return vectors[rows[:n]], vectors[rows[n:]]
+
+
+def encoded_turns(
+    encoder: Encoder, asked: Sequence[Turn], users: Sequence[str | None]
+) -> tuple[Array, NDArray[np.int64]]:
+    """Vectors of the different turns among some, float64[different, dim], and which one each turn has, [turns].
+
+    Args:
+        encoder: payloads to vectors.
+        asked: turns, equal ones among them.
+        users: whose record each is.
+
+    Raises:
+        DataError: the encoder gave something that is not finite.
+    """
+    places = {turn: place for place, turn in enumerate(dict.fromkeys(asked))}
+    rows = np.array([places[turn] for turn in asked], dtype=np.int64)
+    owners: list[set[str | None]] = [set() for _ in places]
+    for row, user in zip(rows.tolist(), users, strict=True):
+        owners[row].add(user)
+    vectors = encode_turns(encoder, list(places), owners).astype(np.float64)
+    if not np.isfinite(vectors).all():
+        raise DataError(f"The encoder {encoder.name} gave NaN or infinite numbers for {len(places)} payloads.")
+    return vectors, rows
+
+
+def rows_of(comparisons: Comparisons) -> dict[str, NDArray[np.int64]]:
+    """The rows of each person who is named, in their order."""
+    users = comparisons.table["user"].combine_chunks().dictionary_encode()
+    codes = users.indices.fill_null(-1).to_numpy()
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(len(users.dictionary) + 1))
+    parts = np.split(order, starts)[1:-1]
+    return dict(zip(users.dictionary.to_pylist(), parts, strict=True))
+
+
+def of_people(comparisons: Comparisons, people: Collection[str]) -> Comparisons:
+    """The rows of some people, in their order."""
+    return Comparisons(
+        comparisons.table.filter(pc.is_in(comparisons.table["user"], pa.array(list(people), pa.string())))
+    )

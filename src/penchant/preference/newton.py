@@ -10,11 +10,13 @@ Source:
     Davidson (1970), On extending the Bradley-Terry model to accommodate ties. JASA 65.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
@@ -100,16 +102,55 @@ def _rows(
     return d, s, m, w
 
 
-def _residual(z: Array, strength: Array) -> Array:
-    """expit(z) - strength without cancellation: separated pairs must never look like an optimum."""
-    return np.asarray((1 - strength) * expit(z) - strength * expit(-z))
+class _Problem(NamedTuple):
+    """What is minimised, checked."""
+
+    difference: Array
+    strength: Array
+    margin: Array
+    row_weight: Array
+    precision: Array
+    centre: Array
+
+    def value(self, weights: Array) -> float:
+        away, z = weights - self.centre, self.difference @ weights - self.margin
+        loss = self.strength * np.logaddexp(0.0, -z) + (1 - self.strength) * np.logaddexp(0.0, z)
+        return float(self.row_weight @ loss + 0.5 * away @ self.precision @ away)
+
+    def slope(self, weights: Array) -> Array:
+        pull = self.difference.T @ (self.row_weight * self.residual(weights))
+        return np.asarray(pull + self.precision @ (weights - self.centre))
+
+    def curvature(self, weights: Array) -> Array:
+        z = self.difference @ weights - self.margin
+        # A matrix times its own transpose takes half the products of two different ones.
+        rows = self.difference * np.sqrt(self.row_weight * expit(z) * expit(-z))[:, None]
+        return np.asarray(rows.T @ rows + self.precision)
+
+    def residual(self, weights: Array) -> Array:
+        """expit(z) - strength without cancellation: separated pairs must never look like an optimum."""
+        z = self.difference @ weights - self.margin
+        return np.asarray((1 - self.strength) * expit(z) - self.strength * expit(-z))
 
 
-def _centre(centre: ArrayLike | None, dim: int) -> Array:
-    value = np.zeros(dim) if centre is None else np.asarray(centre, dtype=np.float64)
-    if value.shape != (dim,) or not np.isfinite(value).all():
-        raise DataError(f"centre has shape {value.shape}; it must be [{dim}] and finite.")
-    return value
+def _problem(
+    difference: ArrayLike,
+    strength: ArrayLike,
+    l2: ArrayLike,
+    centre: ArrayLike | None = None,
+    margin: ArrayLike | None = None,
+    row_weight: ArrayLike | None = None,
+) -> _Problem:
+    d, s, m, w = _rows(difference, strength, margin, row_weight)
+    dim = d.shape[1]
+    return _Problem(d, s, m, w, _precision(l2, dim), _point("centre", centre, dim))
+
+
+def _point(name: str, value: ArrayLike | None, dim: int) -> Array:
+    point = np.zeros(dim) if value is None else np.asarray(value, dtype=np.float64)
+    if point.shape != (dim,) or not np.isfinite(point).all():
+        raise DataError(f"{name} has shape {point.shape}; it must be [{dim}] and finite.")
+    return point
 
 
 def negative_log_likelihood(
@@ -146,11 +187,7 @@ def negative_log_likelihood(
     >>> round(negative_log_likelihood(np.zeros(1), [[1.0]], [1.0], l2=0), 4)
     0.6931
     """
-    d, s, m, w = _rows(difference, strength, margin, row_weight)
-    away = weights - _centre(centre, d.shape[1])
-    z = d @ weights - m
-    loss = s * np.logaddexp(0.0, -z) + (1 - s) * np.logaddexp(0.0, z)
-    return float(w @ loss + 0.5 * away @ _precision(l2, d.shape[1]) @ away)
+    return _problem(difference, strength, l2, centre, margin, row_weight).value(weights)
 
 
 def gradient(
@@ -168,9 +205,7 @@ def gradient(
     >>> gradient(np.zeros(1), [[1.0]], [1.0], l2=0).tolist()
     [-0.5]
     """
-    d, s, m, w = _rows(difference, strength, margin, row_weight)
-    away = weights - _centre(centre, d.shape[1])
-    return np.asarray(d.T @ (w * _residual(d @ weights - m, s)) + _precision(l2, d.shape[1]) @ away)
+    return _problem(difference, strength, l2, centre, margin, row_weight).slope(weights)
 
 
 def hessian(
@@ -188,9 +223,7 @@ def hessian(
     >>> hessian(np.zeros(1), [[1.0]], [1.0], l2=2).tolist()
     [[2.25]]
     """
-    d, _, m, w = _rows(difference, strength, margin, row_weight)
-    z = d @ weights - m
-    return np.asarray((d.T * (w * expit(z) * expit(-z))) @ d + _precision(l2, d.shape[1]))
+    return _problem(difference, strength, l2, centre, margin, row_weight).curvature(weights)
 
 
 def newton(
@@ -202,10 +235,11 @@ def newton(
     margin: ArrayLike | None = None,
     row_weight: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
+    start: ArrayLike | None = None,
     tolerance: float = 1e-9,
     max_steps: int = 100,
 ) -> Fit:
-    """Minimise `negative_log_likelihood` by damped Newton steps from the centre.
+    """Minimise `negative_log_likelihood` by damped Newton steps.
 
     Args:
         difference: First option minus second, [pairs, dim].
@@ -215,6 +249,8 @@ def newton(
         margin: Logits the first must be ahead by, [pairs].
         row_weight: How often each row counts, [pairs]; the sandwich takes a row as one cluster however it is weighted.
         clusters: Label of the group (say, the person) of each row, [pairs]; each row its own if None.
+        start: Weights to start from, [dim]; the centre if None. The optimum is the same, and found in fewer steps from
+            near it.
         tolerance: Stop when a full step moves no weight (relatively) and no pair's logit by more.
         max_steps: Most steps taken.
 
@@ -234,39 +270,86 @@ def newton(
     """
     if not tolerance > 0 or max_steps < 1:
         raise SettingsError("tolerance must be above 0 and max_steps at least 1.")
-    d, s, m, w = _rows(difference, strength, margin, row_weight)
-    dim = d.shape[1]
-    start = _centre(centre, dim)
-    arguments: dict[str, Any] = {"l2": l2, "centre": start, "margin": m, "row_weight": w}
-    labels = np.arange(len(d)) if clusters is None else np.asarray(clusters)
-    if labels.shape != (len(d),):
-        raise DataError(f"clusters has shape {labels.shape}, but difference has {len(d)} rows; give one label a row.")
-    weights, value = start.copy(), negative_log_likelihood(start, d, s, **arguments)
+    problem = _problem(difference, strength, l2, centre, margin, row_weight)
+    n, dim = problem.difference.shape
+    labels = np.arange(n) if clusters is None else np.asarray(clusters)
+    if labels.shape != (n,):
+        raise DataError(f"clusters has shape {labels.shape}, but difference has {n} rows; give one label a row.")
+    begin = problem.centre if start is None else _point("start", start, dim)
+    weights, n_steps = _optimum(problem, begin, tolerance, max_steps)
+    inverse = _inverse(problem.curvature(weights))
+    scores = problem.difference * (problem.row_weight * problem.residual(weights))[:, None]
+    group = np.unique(labels, return_inverse=True)[1]
+    summed = np.zeros((group.max(initial=-1) + 1, dim))
+    np.add.at(summed, group, scores)
+    return Fit(weights, inverse, inverse @ (summed.T @ summed) @ inverse, n_steps, problem.value(weights))
+
+
+def optima(
+    difference: ArrayLike,
+    strength: ArrayLike,
+    precisions: Sequence[float],
+    *,
+    margin: ArrayLike | None = None,
+) -> Array:
+    """Weights of `newton` under several priors around the origin, each found from that of the next stronger one.
+
+    Args:
+        difference: First option minus second, [pairs, dim].
+        strength: How far the first is preferred, 0..1, [pairs].
+        precisions: `l2` of each prior, weakest first, [priors].
+        margin: Logits the first must be ahead by, [pairs].
+
+    Returns:
+        [priors, dim], to about ten digits; Raises as `newton`.
+
+    >>> optima([[1.0]] * 4, [1, 1, 1, 0], [1e-9, 1e9]).round(4).tolist()
+    [[1.0986], [0.0]]
+    """
+    problem = _problem(difference, strength, 0.0, margin=margin)
+    dim = problem.difference.shape[1]
+    found = np.zeros((len(precisions), dim))
+    weights = problem.centre
+    for place, precision in reversed(list(enumerate(precisions))):
+        weights, _ = _optimum(problem._replace(precision=_precision(precision, dim)), weights, 1e-5, 100)
+        found[place] = weights
+    return found
+
+
+def _optimum(problem: _Problem, weights: Array, tolerance: float, max_steps: int) -> tuple[Array, int]:
+    """The optimum, and how many steps it took."""
+    value = problem.value(weights)
     for n_steps in range(max_steps + 1):
-        slope = gradient(weights, d, s, **arguments)
-        inverse = _inverse(hessian(weights, d, s, **arguments))
-        step = -inverse @ slope
+        slope = problem.slope(weights)
+        step = -_solved(problem.curvature(weights), slope)
         moved = max(
-            np.abs(step).max(initial=0.0) / (1 + np.abs(weights).max(initial=0.0)), np.abs(d @ step).max(initial=0.0)
+            np.abs(step).max(initial=0.0) / (1 + np.abs(weights).max(initial=0.0)),
+            np.abs(problem.difference @ step).max(initial=0.0),
         )
         if moved <= tolerance:
-            scores = d * (w * _residual(d @ weights - m, s))[:, None]
-            group = np.unique(labels, return_inverse=True)[1]
-            summed = np.zeros((group.max(initial=-1) + 1, dim))
-            np.add.at(summed, group, scores)
-            return Fit(weights, inverse, inverse @ (summed.T @ summed) @ inverse, n_steps, value)
+            return weights + step, n_steps  # the step is known, and leaves only the square of what it moves
         size, rounding = 1.0, 1e-12 * (1 + abs(value))
-        while size > 1e-10:
-            trial = negative_log_likelihood(weights + size * step, d, s, **arguments)
-            if trial <= value + 1e-4 * size * (slope @ step) + rounding:
+        while True:
+            trial = problem.value(weights + size * step)
+            if trial <= value + 1e-4 * size * (slope @ step) + rounding or size <= 1e-10:
                 break
             size /= 2
-        weights = weights + size * step
-        value = negative_log_likelihood(weights, d, s, **arguments)
+        weights, value = weights + size * step, trial
     raise DataError(
-        f"No optimum in {max_steps} steps over {len(d)} pairs: they may be separated (every pair predicted without "
-        "error, weights without bound); set l2 above 0 or raise max_steps."
+        f"No optimum in {max_steps} steps over {len(problem.difference)} pairs: they may be separated (every pair "
+        "predicted without error, weights without bound); set l2 above 0 or raise max_steps."
     )
+
+
+def _solved(matrix: Array, vector: Array) -> Array:
+    """matrix^-1 vector for a positive definite matrix scaled to a diagonal of one; `_inverse` decides in doubt."""
+    scale = np.sqrt(np.diag(matrix))
+    if (scale > 0).all() and len(scale):
+        unit = matrix / np.outer(scale, scale)
+        factor, failed = dpotrf(unit, lower=1)
+        if not failed and dpocon(factor, np.abs(unit).sum(axis=0).max(), uplo="L")[0] > 1e-9:
+            return np.asarray(dpotrs(factor, vector / scale, lower=1)[0] / scale)
+    return np.asarray(_inverse(matrix) @ vector)
 
 
 def _inverse(matrix: Array) -> Array:
