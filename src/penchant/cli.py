@@ -24,6 +24,7 @@ COMMANDS = {
     "learn": ("penchant.apps.learn:learn", "Fit a model of people; held-out accuracy, for all and for each."),
     "align": ("penchant.apps.align:align", "Train a language model on preferences."),
     "chat": ("penchant.apps.chat:chat", "Talk to a model that is steered by what was learnt about a person."),
+    "batch": ("penchant.apps.batch:batch", "Sample, score, encode or mine any number of rows, on one machine or many."),
     "evaluate": ("penchant.apps.evaluate:evaluate", "How well a policy ranks the pairs people judged, and could."),
     "reproduce": ("penchant.apps.reproduce:reproduce", "Test a paper's claim at laptop scale."),
     "methods": ("penchant.apps.methods:methods", "The methods: what each is for and where it lives."),

@@ -5,7 +5,8 @@ elsewhere.
 """
 
 import json
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,42 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_parquet(records: Records, path: Path) -> None:
     """Write records as Parquet; the kind is kept in the file's metadata."""
-    table = records.table.replace_schema_metadata({"penchant.kind": records.kind})
-    with whole_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    table = with_kind(records)
+    _write_columns([table], table.schema, path)
+
+
+def with_kind(records: Records) -> pa.Table:
+    """Records as a table that says in its metadata what they are."""
+    return records.table.replace_schema_metadata({"penchant.kind": records.kind})
+
+
+def kind_of(schema: pa.Schema) -> str | None:
+    """The kind of record that a table says it holds."""
+    kind = (schema.metadata or {}).get(b"penchant.kind")
+    return kind.decode() if kind else None
+
+
+def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    """Write tables of any columns as one file, one after the other, so that never more than one is in memory.
+
+    Args:
+        tables: all of this schema.
+        schema: what `with_kind` says of it is kept.
+        path: a name that ends in .jsonl becomes JSON Lines, any other Parquet.
+
+    Raises:
+        DataError: JSON cannot hold a value.
+    """
+    if path.suffix == ".jsonl":
+        _write_lines(tables, kind_of(schema), path)
+    else:
+        _write_columns(tables, schema, path)
+
+
+def _write_columns(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    with whole_file(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as out:
+        for table in tables:
+            out.write_table(table)
 
 
 def read_parquet(path: Path) -> Records:
@@ -42,12 +76,11 @@ def read_parquet(path: Path) -> Records:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path.name} cannot be read as Parquet: {error}.") from error
-    kind = (table.schema.metadata or {}).get(b"penchant.kind", b"").decode()
-    return _kind(kind, path)(table.replace_schema_metadata(None))
+    return _kind(kind_of(table.schema), path)(table.replace_schema_metadata(None))
 
 
-def _kind(kind: str, path: Path) -> type[Records]:
-    if kind not in KINDS:
+def _kind(kind: str | None, path: Path) -> type[Records]:
+    if kind is None or kind not in KINDS:
         raise DataError(
             f"{path.name} does not say which kind of records it holds (found {kind!r}); read it with `penchant import`."
         )
@@ -56,15 +89,32 @@ def _kind(kind: str, path: Path) -> type[Records]:
 
 def write_jsonl(records: Records, path: Path) -> None:
     """Write one JSON object a record, with its kind; absent values are left out."""
+    _write_lines([records.table], records.kind, path)
+
+
+def _write_lines(tables: Iterable[pa.Table], kind: str | None, path: Path) -> None:
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as out:
-        for batch in records.table.to_batches(max_chunksize=10_000):
-            for row in batch.to_pylist():
-                out.write(json.dumps(_outward(row, records.kind), ensure_ascii=False, allow_nan=False) + "\n")
+        for table in tables:
+            for batch in table.to_batches(max_chunksize=10_000):
+                out.writelines(_line(_outward(row, kind)) for row in batch.to_pylist())
 
 
-def _outward(row: dict[str, Any], kind: str) -> dict[str, Any]:
-    row = {"kind": kind} | {name: value for name, value in row.items() if value is not None}
-    if "time" in row:
+def _line(row: dict[str, Any]) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_dated) + "\n"
+    except (TypeError, ValueError) as error:
+        raise DataError(f"A row cannot be written as JSON ({error}); write Parquet instead: {str(row)[:80]}") from error
+
+
+def _dated(value: Any) -> str:
+    if not isinstance(value, date | time):
+        raise TypeError(f"it holds a {type(value).__name__}")
+    return value.isoformat()
+
+
+def _outward(row: dict[str, Any], kind: str | None) -> dict[str, Any]:
+    row = ({} if kind is None else {"kind": kind}) | {name: value for name, value in row.items() if value is not None}
+    if isinstance(row.get("time"), datetime):
         row["time"] = row["time"].isoformat(timespec="microseconds")
     if row.get("form") == "messages" or kind == "conversation":
         for name in _PAYLOADS & row.keys():

@@ -100,6 +100,42 @@ def of_all(
     return Comparisons.concat(parts), dict(dropped), {table.kind for table in used}
 
 
+def scored(
+    responses: Sequence[str], scores: Sequence[float], *, only_best_and_worst: bool
+) -> tuple[list[tuple[int, int]], dict[str, int]]:
+    """Which of some answers to one prompt beats which, by numbers; the first of equals stands for them.
+
+    Args:
+        responses: the answers.
+        scores: a number for each, the greater the better.
+        only_best_and_worst: one pair instead of all.
+
+    Returns:
+        (better, worse) places, best first, and how many pairs were left out for each reason.
+
+    >>> scored(["a", "b", "c"], [0.0, 2.0, 1.0], only_best_and_worst=True)
+    ([(1, 0)], {})
+    >>> scored(["a", "b", "b"], [0.0, 2.0, 2.0], only_best_and_worst=False)
+    ([(1, 0), (2, 0)], {'tied pairs': 1})
+    """
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    pairs = [(i, j) for rank, i in enumerate(order) for j in order[rank + 1 :]]
+    if only_best_and_worst and pairs:
+        pairs = [(order[0], order[-1])]
+    dropped: dict[str, int] = defaultdict(int)
+    kept = []
+    for better, worse in pairs:
+        if scores[better] == scores[worse]:
+            dropped["tied pairs"] += 1
+        elif responses[better] == responses[worse]:
+            dropped["the same response judged twice"] += 1
+        else:
+            kept.append((better, worse))
+    if not pairs:
+        dropped["prompts with fewer than two answers"] += 1
+    return kept, dict(dropped)
+
+
 def _judged(records: Records, dropped: dict[str, int]) -> Iterable[_Judged]:
     for place, row in enumerate(records.table.to_pylist()):
         common = {name: row.get(name) for name in ("source", "aspect", "form", "context") if row.get(name) is not None}
