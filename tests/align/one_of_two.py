@@ -1,8 +1,11 @@
 """One of two processes that train together: plain data parallelism first, then sharded by FSDP2.
 
-Started by test_processes.py with the environment that torchrun would set, and a folder to write to.
+Started by test_processes.py with the environment that torchrun would set, and a folder to write to. The method that
+dies is for its test of the real command.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +23,20 @@ def run(folder: Path, **changes):
     return policy, train(
         DPO(beta=0.5), policy, comparisons(), settings=settings, folder=folder, held_out=held_out, progress=False
     )
+
+
+class DiesOnce(DPO):
+    """DPO whose second process is killed in its third step, the first time."""
+
+    calls = 0
+
+    def loss(self, *arguments):
+        self.calls += 1
+        died = Path(os.environ["PENCHANT_CACHE"], "died")
+        if os.environ.get("RANK") == "1" and self.calls == 3 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().loss(*arguments)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Two processes, side by side or sharded, end with the weights of one."""
 
+import json
 import os
 import socket
 import subprocess
@@ -7,11 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_model
 from one_of_two import run
 from safetensors.torch import load_file
 
 from penchant.align import DPO, TrainerSettings, train
+from penchant.apps.align import Policy, align
+from penchant.apps.data import Data
 from penchant.errors import SettingsError
+from penchant.policies import LanguagePolicy
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +48,8 @@ def trained(tmp_path_factory):
     return folder
 
 
-def largest_difference(one, other):
-    first, second = (load_file(policy / "model.safetensors") for policy in (one, other))
+def largest_difference(one, other, name="model.safetensors"):
+    first, second = (load_file(policy / name) for policy in (one, other))
     assert first.keys() == second.keys()
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
@@ -59,6 +64,60 @@ def test_two_processes_train_like_one(trained, tmp_path):
 def test_two_sharded_processes_train_like_one(trained, tmp_path):
     _, alone = run(tmp_path)
     assert largest_difference(alone.policy, trained / "sharded" / "policy") < 1e-4
+
+
+def test_the_command_goes_on_when_one_of_its_sharded_processes_is_killed_and_speaks_with_one_voice(tmp_path):
+    model = tiny_model.write(tmp_path / "model")
+    rows = [{"prompt": f"q{i % 7}", "chosen": "yes " * (1 + i % 3), "rejected": f"no {i}"} for i in range(24)]
+    votes = tmp_path / "votes.jsonl"
+    votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trainer = TrainerSettings(steps=5, examples_per_batch=5, learning_rate=3e-3, log_steps=1)
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            "--max-restarts",
+            "1",
+        ),
+        *(
+            "-m",
+            "penchant",
+            "align",
+            "--method",
+            "one_of_two.DiesOnce",
+            "--data.path",
+            str(votes),
+            "--policy.model",
+            model,
+        ),
+        *("--policy.lora-rank", "2", "--trainer.steps", "5", "--trainer.examples-per-batch", "5"),
+        *("--trainer.save-steps", "1", "--trainer.learning-rate", "3e-3", "--trainer.log-steps", "1"),
+        *("--trainer.held-out", "0", "--trainer.fsdp", "{}", "--out", str(tmp_path / "two"), "--json", "-"),
+    ]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["steps"] == 5  # one line, though there are two processes
+    assert done.stderr.count("starts anew") == 1
+    assert done.stderr.count("penchant: " + str(tmp_path / "two") + ": resumed from step 2 of 5") == 1
+    alone = align(
+        method="one_of_two.DiesOnce",
+        data=Data(path=votes),
+        policy=Policy(model=model, lora_rank=2),
+        trainer=trainer,
+        out=tmp_path / "one",
+    ).data
+    names = "adapter_model.safetensors"
+    assert largest_difference(Path(alone["policy"]), tmp_path / "two" / "policy", names) < 1e-4
+    again = LanguagePolicy.saved(tmp_path / "two" / "policy")  # whole, though it was trained in shares
+    assert again.has_adapters
 
 
 def test_sharding_that_would_silently_not_happen_is_an_error(tmp_path):

@@ -196,25 +196,41 @@ def test_a_checkpoint_is_a_policy_and_of_adapters_holds_nothing_else(tmp_path):
     assert not names & {"model.safetensors", "training_args.bin"}
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "pytorch_model.bin"])
-def test_a_hostile_checkpoint_runs_no_code_even_if_its_manifest_fits(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "instead_of", "lora_rank"),
+    [
+        ("optimizer.pt", "optimizer.pt", None),
+        ("scheduler.pt", "scheduler.pt", None),
+        ("rng_state.pth", "rng_state.pth", None),
+        ("pytorch_model.bin", "model.safetensors", None),
+        ("adapter_model.bin", "adapter_model.safetensors", 2),
+    ],
+)
+def test_a_hostile_checkpoint_runs_no_code_even_if_its_manifest_fits(tmp_path, name, instead_of, lora_rank):
     class Hostile:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "was here"),)
 
-    run(tmp_path, steps=3, save_steps=1)
+    run(tmp_path, TinyPolicy(lora_rank=lora_rank), steps=3, save_steps=1)
     back_to(tmp_path, 2)
     found = {path.name: path.read_bytes() for path in (tmp_path / "checkpoint-2").iterdir()}
-    found.pop("manifest.json")
-    if name == "pytorch_model.bin":
-        del found["model.safetensors"]
+    del found[instead_of], found["manifest.json"]
     with whole_folder(tmp_path / "checkpoint-2") as partial:
         for other, content in found.items():
             (partial / other).write_bytes(content)
         torch.save({"state": Hostile()}, partial / name)
     with pytest.raises(StorageError, match=r"checkpoint-2 holds something else than numbers, and was not loaded"):
-        run(tmp_path, steps=3, save_steps=1)
+        run(tmp_path, TinyPolicy(lora_rank=lora_rank), steps=3, save_steps=1)
     assert not (tmp_path / "was here").exists()
+
+
+def test_a_folder_inside_a_checkpoint_is_not_looked_into(tmp_path):
+    run(tmp_path, steps=3, save_steps=1, keep_checkpoints=None)
+    back_to(tmp_path, 2)
+    shutil.copytree(tmp_path / "checkpoint-2", tmp_path / "checkpoint-2" / "other")
+    _, result = run(tmp_path, steps=3, save_steps=1)
+    assert "checkpoint-2, because it holds a folder that no run wrote, 'other'" in result.begun
+    assert result.resumed_from == 1
 
 
 def test_a_full_disk_stops_the_run_with_a_sentence_and_leaves_the_last_checkpoint(tmp_path):

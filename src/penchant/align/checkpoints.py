@@ -7,7 +7,7 @@ skipped for the one before, and the run says so.
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,9 @@ def held(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        hold = FileLock(folder / ".lock").acquire(timeout=0)
+        hold: Any = FileLock(folder / ".lock").acquire(timeout=0)
+    except NotImplementedError:  # a file system without locks
+        hold = nullcontext()
     except Timeout as error:
         raise SettingsError(
             f"Another process is training in {folder}. Wait for it, stop it, or choose another folder."
@@ -179,6 +181,9 @@ def _damage(folder: Path, step: int) -> str | None:
     wrong = damage(checkpoint_at(folder, step))
     if wrong is not None:
         return wrong
+    strange = [path.name for path in checkpoint_at(folder, step).iterdir() if path.is_dir()]
+    if strange:  # peft would load adapters of any kind from there, some of which bring code
+        return f"it holds a folder that no run wrote, {strange[0]!r}"
     try:
         best = _state(checkpoint_at(folder, step)).get("best_global_step")
     except (OSError, ValueError, AttributeError) as error:

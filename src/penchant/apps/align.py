@@ -56,8 +56,13 @@ def align(
         out: folder of checkpoints, logs and the trained policy.
         resume: go on from the last whole checkpoint in `out`, if there is one.
     """
-    from penchant.align.trainer import train  # torch and transformers take seconds, which `--help` need not wait for
+    import transformers  # takes seconds, which `--help` need not wait for; torch too
 
+    from penchant.align.trainer import train
+
+    log: Any = transformers.logging
+    if not speaks():
+        log.disable_progress_bar()
     known = {row.name for row in METHODS}
     target = named(method) if "." in method and method not in known else row_of(method).resolve()
     aligner = target(**resolve(target, settings, where="settings."))
