@@ -120,7 +120,7 @@ def test_texts_of_items_are_found_beside_the_ratings(shared_data: Path) -> None:
     assert "items.jsonl.gz" in imported.reason
     assert len(ratings.users) > 100
     assert len(ratings.table["response"][0].as_py()) > 10
-    assert (ratings.numpy("low")[0], ratings.numpy("high")[0]) == (1.0, 5.0)
+    assert ratings.table["high"].null_count == len(ratings)  # nobody said where the scale ends
 
 
 def test_a_survey_in_words_is_imported_by_a_mapping_of_a_few_lines(shared_data: Path, tmp_path: Path) -> None:

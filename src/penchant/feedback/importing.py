@@ -1,7 +1,8 @@
 r"""Import feedback: recognise how a file is written down, turn its rows into records, count every row that is lost.
 
 kept + all dropped = rows, exactly: a row is kept if at least one record came of it. Parts of kept rows that gave no
-record (one unreadable score of five) are counted in `partial`.
+record (one unreadable score of five) are counted in `partial`. `stream` hands out a file of any size part by part, in
+bounded memory; `read` gathers all parts of a file that fits.
 
 >>> import tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -13,8 +14,9 @@ record (one unreadable score of five) are counted in `partial`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -39,9 +41,11 @@ from penchant.feedback.formats.layout import (
     plain,
 )
 from penchant.feedback.formats.mapping import mapped, read_mapping, template
-from penchant.feedback.reading import Chunk, chunks, shown
+from penchant.feedback.reading import Chunk, chunks, n_bytes, shown
 from penchant.records import KINDS, Records
 
+PART_ROWS = 50_000  # rows or bytes of records that are handed on at once: a step of an import, a row group of Parquet
+PART_BYTES = 1 << 25
 _LOOK_ROWS = 200
 _PROSE = ("text", "content", "body", "comment", "question", "instruction", "prompt", "turns", "output1", "responsea")
 _ENDINGS = (".jsonl.gz", ".jsonl", ".csv.gz", ".csv", ".json", ".json.gz", ".parquet")
@@ -54,27 +58,55 @@ _NO_RECORD = "nothing in it makes a record"
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
-@dataclass(frozen=True)
-class Imported:
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What came of some rows of a file, in order.
+
+    Attributes:
+        rows: records in this part of the file, blank lines excluded.
+        kept: rows of which at least one record came.
+        dropped: reason -> rows of which none came; kept plus all dropped equals rows.
+        records: kind -> the records.
+        partial: reason -> parts of kept rows of which no record came.
+        at: bytes of the file that have been read so far.
+    """
+
+    rows: int = 0
+    kept: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    records: Mapping[str, Records] = field(default_factory=dict)
+    partial: Mapping[str, int] = field(default_factory=dict)
+    at: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported(Part):
     """What came of a file.
 
     Attributes:
         format: by which it was read; "none" if no row could be read.
         reason: why this format.
-        rows: records in the file, blank lines excluded.
-        kept: rows of which at least one record came.
-        dropped: reason -> rows of which none came; kept plus all dropped equals rows.
-        records: kind -> the records.
-        partial: reason -> parts of kept rows of which no record came.
     """
 
     format: str
     reason: str
-    rows: int
-    kept: int
-    dropped: dict[str, int]
-    records: dict[str, Records]
-    partial: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A file whose format is known, and what comes of its rows.
+
+    Attributes:
+        format: by which it is read; "none" if no row can be read.
+        reason: why this format.
+        n_bytes: how large it is.
+        parts: what comes of it, part by part, once; each part is made when it is asked for.
+    """
+
+    format: str
+    reason: str
+    n_bytes: int
+    parts: Iterator[Part]
 
 
 def read(
@@ -85,7 +117,25 @@ def read(
     items: str | Path | None = None,
     source: str | None = None,
 ) -> Imported:
-    """Read a file of feedback, whatever known format it is in.
+    """Read a file of feedback that fits into memory, whatever format it is in; Args and Raises as for `stream`."""
+    found = stream(path, format=format, mapping=mapping, items=items, source=source)
+    whole = together(list(found.parts))
+    return Imported(
+        format=found.format,
+        reason=found.reason,
+        **{name: getattr(whole, name) for name in Part.__dataclass_fields__},
+    )
+
+
+def stream(
+    path: str | Path,
+    *,
+    format: str = "auto",
+    mapping: Mapping[str, Any] | str | Path | None = None,
+    items: str | Path | None = None,
+    source: str | None = None,
+) -> Stream:
+    """Open a file of feedback of any size, whatever known format it is in.
 
     Args:
         path: JSON (lines), CSV (each also gzip), Parquet, a numpy archive of rollouts, or a folder with a saved set.
@@ -102,17 +152,63 @@ def read(
     path = Path(path)
     own = _own(mapping)
     given_format = own or (None if format == "auto" else named(format))
-    parts = chunks(path)
-    first, sample = _first(parts)
-    everything = chain(first, parts)
+    pieces = chunks(path)
+    first, sample = _first(pieces)
+    everything = chain(first, pieces)
     if not sample:
-        return _unreadable(everything)
+        broken = together([Part(rows=sum(c.broken.values()), dropped=c.broken, at=c.at) for c in everything])
+        reason = "no row of it can be read" if broken.rows else "there are no rows in it"
+        return Stream("none", reason, n_bytes(path), iter([broken]))
     look = Look.at(sample)
     chosen, reason = (given_format, "as asked") if given_format else recognised(look, path)
     reason = "a mapping was given" if own else reason
     texts, note = _items(chosen, look, path, Path(items) if items is not None else None)
-    collected = _collect(chosen, Given(texts), everything, source or _source(path))
-    return _imported(chosen, reason + note, collected)
+    parts = _grouped(_converted(chosen, Given(texts), everything, source or _source(path)))
+    return Stream(chosen.name, reason + note, n_bytes(path), parts)
+
+
+def together(parts: Sequence[Part]) -> Part:
+    """Several parts as one, in order; reasons with the most rows first."""
+    dropped, partial = Counter[str](), Counter[str]()
+    tables: dict[str, list[Records]] = {}
+    for part in parts:
+        dropped.update(part.dropped)
+        partial.update(part.partial)
+        for kind, records in part.records.items():
+            tables.setdefault(kind, []).append(records)
+    return Part(
+        rows=sum(part.rows for part in parts),
+        kept=sum(part.kept for part in parts),
+        dropped=dict(dropped.most_common()),
+        records={kind: KINDS[kind].concat(found) for kind, found in tables.items()},
+        partial=dict(partial.most_common()),
+        at=max((part.at for part in parts), default=0),
+    )
+
+
+def ahead(parts: Iterable[Part]) -> Iterator[Part]:
+    """The same parts, each made in a thread while the one before is still being used."""
+    following = iter(parts)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, following, None)
+        while (part := waiting.result()) is not None:
+            waiting = pool.submit(next, following, None)
+            yield part
+
+
+def _grouped(parts: Iterable[Part]) -> Iterator[Part]:
+    """The same, in parts that are worth a step."""
+    waiting: list[Part] = []
+    rows = size = 0
+    for part in parts:
+        waiting.append(part)
+        rows += part.rows
+        size += sum(records.table.nbytes for records in part.records.values())
+        if rows >= PART_ROWS or size >= PART_BYTES:
+            yield together(waiting)
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield together(waiting)
 
 
 def recognised(look: Look, path: Path) -> tuple[Format, str]:
@@ -160,14 +256,6 @@ def _first(parts: Iterator[Chunk]) -> tuple[list[Chunk], list[Row]]:
             rows = Chunk(table=part.table.slice(0, _LOOK_ROWS)).listed() if part.table is not None else part.listed()
             return read_so_far, list(rows[:_LOOK_ROWS])
     return read_so_far, []
-
-
-def _unreadable(parts: Iterable[Chunk]) -> Imported:
-    dropped: Counter[str] = Counter()
-    for part in parts:
-        dropped.update(part.broken)
-    reason = "no row of it can be read" if dropped else "there are no rows in it"
-    return Imported("none", reason, sum(dropped.values()), 0, dict(dropped), {})
 
 
 # Texts of items ------------------------------------------------------------------------------------------------------
@@ -220,70 +308,63 @@ def _read_items(path: Path, points: str, keys: tuple[str, ...], *, is_given: boo
 # Rows to records -----------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Collected:
-    """What has come of the rows so far."""
-
-    rows: int = 0
-    kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    partial: Counter[str] = field(default_factory=Counter)
-    tables: dict[str, list[pa.Table]] = field(default_factory=dict)
-
-
-def _collect(chosen: Format, given: Given, parts: Iterable[Chunk], source: str) -> _Collected:
-    so_far = _Collected()
-    for part in parts:
-        so_far.rows += len(part) + sum(part.broken.values())
-        so_far.dropped.update(part.broken)
-        if not len(part):
-            continue
-        column = _column(chosen, given, part)
+def _converted(chosen: Format, given: Given, pieces: Iterable[Chunk], source: str) -> Iterator[Part]:
+    n_rows = 0
+    for piece in pieces:
+        n_broken = sum(piece.broken.values())
+        column = _column(chosen, given, piece)
         if column is not None:
-            _add_column(so_far, column, source)
+            part = _of_column(column, source)
         else:
-            _add_rows(so_far, chosen, given, part.listed(), source)
-    return so_far
+            part = _of_rows(chosen, given, piece.listed(), source, n_rows + n_broken)
+        n_rows += n_broken + len(piece)
+        dropped = Counter(piece.broken) + Counter(part.dropped)
+        yield replace(part, rows=n_broken + len(piece), dropped=dropped, at=piece.at)
 
 
-def _column(chosen: Format, given: Given, part: Chunk) -> Column | None:
+def _column(chosen: Format, given: Given, piece: Chunk) -> Column | None:
     """A chunk converted column by column, where its format and its values are simple enough."""
-    if chosen.columns is None:
+    if chosen.columns is None or not len(piece):
         return None
-    table = uniform(part.rows) if part.rows is not None else part.table
+    table = uniform(piece.rows) if piece.rows is not None else piece.table
     try:
         return chosen.columns(table, given) if table is not None else None
     except pa.ArrowException:  # a value that no cast foresaw: the row form says which
         return None
 
 
-def _add_column(so_far: _Collected, column: Column, source: str) -> None:
+def _of_column(column: Column, source: str) -> Part:
     kind = KINDS[column.kind]
     table = column.table.append_column("source", pa.array([source] * len(column.table)))
-    reasons = _reasons(kind, table, column.problems)
-    good = np.array([reason is None for reason in reasons]) if any(reasons) else np.ones(len(table), dtype=bool)
-    so_far.dropped.update(reason for reason in reasons if reason is not None)
-    so_far.kept += int(good.sum())
-    so_far.tables.setdefault(column.kind, []).append(kind.cast(table.filter(pa.array(good))))
+    reasons, why = _reasons(kind, table, column.problems)
+    counts = np.bincount(why, minlength=len(reasons)).tolist()
+    records = kind(table.filter(pa.array(why == 0)) if counts[0] < len(table) else table)
+    dropped = Counter[str]()
+    for reason, count in zip(reasons[1:], counts[1:], strict=True):
+        dropped[reason] += count
+    dropped = +dropped  # only reasons that there were
+    return Part(kept=counts[0], dropped=dropped, records={kind.kind: records} if counts[0] else {})
 
 
-def _reasons(kind: type[Records], table: pa.Table, problems: Mapping[str, Mask] | None = None) -> list[str | None]:
-    """Why each row cannot be a record; None where it can."""
-    reasons: list[str | None] = [None] * len(table)
-    masks = [*(problems or {}).items()]
-    masks += [(problem.reason, problem.rows) for problem in kind.problems(kind.cast(table))]
-    for reason, mask in reversed(masks):  # the first reason counts
-        for row in np.flatnonzero(mask):
-            reasons[row] = reason
-    return reasons
+def _reasons(
+    kind: type[Records], table: pa.Table, problems: Mapping[str, Mask] | None = None
+) -> tuple[list[str], np.ndarray[Any, np.dtype[np.int64]]]:
+    """Reasons why rows cannot be records, and of each row which of them; 0 stands for none."""
+    reasons = [""]
+    why = np.zeros(len(table), dtype=np.int64)
+    found = [*(problems or {}).items()]
+    found += [(problem.reason, problem.rows) for problem in kind.problems(kind.cast(table))]
+    for reason, mask in found:
+        reasons.append(reason)
+        why[mask & (why == 0)] = len(reasons) - 1  # the first reason counts
+    return reasons, why
 
 
-def _add_rows(so_far: _Collected, chosen: Format, given: Given, rows: list[Any], source: str) -> None:
+def _of_rows(chosen: Format, given: Given, rows: list[Any], source: str, first: int) -> Part:
     lost: dict[int, str] = {}
     made: dict[str, list[dict[str, Any]]] = {}
     origins: dict[str, list[int]] = {}
     failed: list[tuple[int, str]] = []
-    first = so_far.rows - len(rows)
     for number, row in enumerate(rows):
         fields = Fields(row, place=first + number)
         try:
@@ -301,32 +382,24 @@ def _add_rows(so_far: _Collected, chosen: Format, given: Given, rows: list[Any],
             made.setdefault(kind, []).append(columns)
             origins.setdefault(kind, []).append(number)
     kept: set[int] = set()
-    for kind, records in made.items():
-        reasons = _add_records(so_far, KINDS[kind], records, source)
-        for number, reason in zip(origins[kind], reasons, strict=True):
-            if reason is None:
-                kept.add(number)
+    records: dict[str, Records] = {}
+    for kind, columns_of in made.items():
+        table, problems = _table(KINDS[kind], columns_of, source)
+        reasons, why = _reasons(KINDS[kind], table, problems)
+        if not why.all():
+            records[kind] = KINDS[kind](table.filter(pa.array(why == 0)))
+        for number, reason in zip(origins[kind], why.tolist(), strict=True):
+            if reason:
+                failed.append((number, reasons[reason]))
             else:
-                failed.append((number, reason))
-    for number, reason in failed:
+                kept.add(number)
+    partial = Counter[str]()
+    for number, reason_text in failed:
         if number in kept:
-            so_far.partial[reason] += 1
+            partial[reason_text] += 1
         else:
-            lost.setdefault(number, reason)
-    so_far.kept += len(kept)
-    so_far.dropped.update(lost.values())
-
-
-def _add_records(
-    so_far: _Collected, kind: type[Records], records: list[dict[str, Any]], source: str
-) -> list[str | None]:
-    """Add the good ones of some records of one kind, and say why each of the others is none."""
-    table, problems = _table(kind, records, source)
-    reasons = _reasons(kind, table, problems)
-    good = [reason is None for reason in reasons]
-    if any(good):
-        so_far.tables.setdefault(kind.kind, []).append(kind.cast(table.filter(pa.array(good))))
-    return reasons
+            lost.setdefault(number, reason_text)
+    return Part(kept=len(kept), dropped=Counter(lost.values()), records=records, partial=partial)
 
 
 def _table(kind: type[Records], records: list[dict[str, Any]], source: str) -> tuple[pa.Table, dict[str, Mask]]:
@@ -359,29 +432,3 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
     except (pa.ArrowException, UnicodeEncodeError, TypeError, ValueError, OverflowError):
         return False
     return True
-
-
-def _imported(chosen: Format, reason: str, collected: _Collected) -> Imported:
-    records = {
-        kind: KINDS[kind](_with_scale(kind, pa.concat_tables(tables))) for kind, tables in collected.tables.items()
-    }
-    return Imported(
-        chosen.name,
-        reason,
-        collected.rows,
-        collected.kept,
-        dict(collected.dropped.most_common()),
-        {kind: part for kind, part in records.items() if len(part)},
-        dict(collected.partial.most_common()),
-    )
-
-
-def _with_scale(kind: str, table: pa.Table) -> pa.Table:
-    """Ratings whose scale nobody stated get the lowest and highest score seen as its ends."""
-    if kind != "rating" or not len(table) or table["low"].null_count < len(table):
-        return table
-    scores = np.asarray(table["score"].to_numpy())
-    for name, end in (("low", scores.min()), ("high", scores.max())):
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, name, pa.array(np.full(len(table), end)))
-    return table

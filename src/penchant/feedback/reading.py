@@ -1,30 +1,41 @@
 """Rows out of files: JSON, JSON lines, CSV, Parquet, folders of saved data sets, and rollouts as numpy archives.
 
 What a file is, its first bytes decide, not its name. A record that cannot be read is counted with a reason and never
-stops the others; blank lines are no records. Files are read in chunks, so size is not bounded by memory.
+stops the others; blank lines are no records. Files are read in chunks of some megabytes, so size is not bounded by
+memory: neither that of the file nor what a small file claims to unpack to.
 """
 
+import codecs
 import csv
-import io
 import json
 import re
+import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import chain, islice, pairwise
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
+import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from penchant.errors import DataError
 
 CHUNK_ROWS = 10_000
+CHUNK_BYTES = 1 << 23
 _BLOCK_BYTES = 1 << 20
-_LONGEST_LINE = 1 << 26
+_LONGEST_RECORD = 1 << 26
+_LARGEST_OBJECT = 1 << 28  # characters of a JSON document that is one object, which has to be read as a whole
+_LARGEST_ARCHIVE = 1 << 31  # bytes of unpacked arrays, likewise
+_MOST_DECODED = 1 << 32  # bytes that a batch of Parquet may need at the worst before its texts are read by reference
+_LONGEST_TOKEN = 16  # characters: of a number or word that the end of a block may have cut in two
 _LONGEST_QUOTE = 1_000  # lines; a quoted cell that goes on for longer was never closed
 _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, KeyError, IndexError, TypeError)
 
@@ -35,11 +46,14 @@ NO_OBJECT = "the record is not a JSON object"
 BROKEN_ARRAY = "the JSON breaks off or is damaged from here on"
 OPEN_QUOTE = "a quote is never closed"
 RAGGED = "the row has more or fewer cells than the header"
-TOO_LONG = "the line is longer than 64 MiB"
+TOO_LONG = "the record is longer than 64 MiB"
 DAMAGED_BLOCK = "a block of the file is damaged"
 NO_TRAJECTORY = "the trajectory is incomplete"
 _WRAPPERS = ("data", "rows", "examples", "instances", "results", "train")
 _ARRAY = re.compile(r'\s*\[|\s*\{[^\[\]{}]*"(' + "|".join(_WRAPPERS) + r')"\s*:\s*\[')
+_BETWEEN = re.compile(r"[ \t\r\n,]*")  # elements of an array
+
+Some = TypeVar("Some")
 
 
 @dataclass(frozen=True)
@@ -48,13 +62,15 @@ class Chunk:
 
     Attributes:
         rows: those that could be read, or None if they are in `table`.
-        table: the same as columns, where the file has columns.
+        table: the same as columns, where the file has columns or its rows are simple enough to be some.
         broken: reason -> how many records could not be read.
+        at: bytes of the file that have been read so far.
     """
 
     rows: list[dict[str, Any]] | None = None
     table: pa.Table | None = None
     broken: dict[str, int] = field(default_factory=dict)
+    at: int = 0
 
     def listed(self) -> list[dict[str, Any]]:
         """The rows as dictionaries."""
@@ -76,12 +92,30 @@ def chunks(path: Path) -> Iterator[Chunk]:
     Raises:
         DataError: there is no such file, it cannot be read at all, or its form is not known.
     """
+    with _readable(path):
+        done = 0
+        for part in _parts_of(path) if path.is_dir() else [path]:
+            with part.open("rb") as file:
+                for chunk in _file(part, file):
+                    yield replace(chunk, at=done + (chunk.at or file.tell()))
+            done += part.stat().st_size
+
+
+def n_bytes(path: Path) -> int:
+    """How large a file is, or all files of a folder that `chunks` would read.
+
+    Raises:
+        DataError: there is no such file, or nothing in the folder can be read.
+    """
+    with _readable(path):
+        return sum(part.stat().st_size for part in (_parts_of(path) if path.is_dir() else [path]))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Whatever the operating system refuses, in one sentence."""
     try:
-        if path.is_dir():
-            yield from _folder(path)
-            return
-        with path.open("rb") as file:
-            yield from _file(path, file)
+        yield
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be read: {error.strerror or 'not a readable file'}.") from error
     except ValueError as error:
@@ -91,8 +125,11 @@ def chunks(path: Path) -> Iterator[Chunk]:
 
 
 def shown(path: Path) -> str:
-    """A file's name, printable whatever bytes it is made of."""
-    return path.name.encode("utf-8", "backslashreplace").decode()
+    """A file's name, printable whatever bytes it is made of: no line break, no escape for a terminal."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in path.name
+    )
 
 
 def _file(path: Path, file: BinaryIO) -> Iterator[Chunk]:
@@ -109,7 +146,7 @@ def _file(path: Path, file: BinaryIO) -> Iterator[Chunk]:
     elif start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{shown(path)} is UTF-16 text; save it as UTF-8 and import it again.")
     else:
-        yield from _text(path, file, _inflated(file) if start[:2] == b"\x1f\x8b" else _blocks(file))
+        yield from _text(path, _inflated(file) if start[:2] == b"\x1f\x8b" else _blocks(file))
 
 
 # Text ----------------------------------------------------------------------------------------------------------------
@@ -145,49 +182,95 @@ def _inflated(file: BinaryIO) -> Iterator[bytes | str]:
         yield CUT
 
 
-def _lines(blocks: Iterable[bytes | str]) -> Iterator[bytes | str]:
-    """Lines that are not blank; a string is the reason why one could not be read."""
-    rest = b""
+def _text(path: Path, blocks: Iterator[bytes | str]) -> Iterator[Chunk]:
+    first, second, blocks = _peeked(blocks)
+    suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
+    start = first[:1]
+    if suffixes & {".jsonl", ".ndjson"} or (start == b"{" and (second == b"{" or (second and _is_json(first)))):
+        yield from _json_lines(blocks)
+    elif start in (b"[", b"{") or (first and ".json" in suffixes):
+        yield from _json_document(path, blocks)
+    else:
+        yield from _separated(blocks)
+
+
+def _peeked(blocks: Iterator[bytes | str]) -> tuple[bytes, bytes, Iterator[bytes | str]]:
+    """The first line that is not blank, the first letter behind it if that matters, and all blocks again."""
+    taken: list[bytes | str] = []
+    first, second, line_break = bytearray(), b"", b""
+    n_bytes = 0
+    for block in blocks:
+        if isinstance(block, str):
+            taken.append(block)
+            break
+        rest = block if taken else block.removeprefix(codecs.BOM_UTF8)
+        taken.append(rest)
+        n_bytes += len(rest)
+        if not line_break:
+            line, line_break, rest = (rest if first else rest.lstrip()).partition(b"\n")
+            first += line
+        second = rest.lstrip()[:1] if line_break else b""
+        # One line tells enough unless it opens an object: that may go on in the next line.
+        if second or (first and first[:1] != b"{") or n_bytes > _LONGEST_RECORD:
+            break
+    return bytes(first), second, chain(taken, blocks)
+
+
+def _stretches(blocks: Iterable[bytes | str]) -> Iterator[bytes | str]:
+    """Some megabytes of whole lines at once; a string is the reason why a record could not be read."""
+    stretch = bytearray()
+    n_lines = 0
     is_skipping = False
     for block in blocks:
         if isinstance(block, str):
-            yield block  # whatever began before the damage is part of the record that is lost
+            # Whatever began before the damage is part of the record that is lost.
+            yield bytes(stretch[: stretch.rfind(b"\n") + 1])
+            yield block
             return
-        *whole, rest = (rest + block).split(b"\n")
-        if whole and is_skipping:
-            whole, is_skipping = whole[1:], False
-        for line in whole:
-            if line.strip():
-                yield line
         if is_skipping:
-            rest = b""
-        elif len(rest) > _LONGEST_LINE:
-            rest, is_skipping = b"", True
+            _, line_break, block = block.partition(b"\n")
+            is_skipping = not line_break
+        stretch += block
+        n_lines += block.count(b"\n")
+        if n_lines and (n_lines >= CHUNK_ROWS or len(stretch) >= CHUNK_BYTES):
+            end = stretch.rfind(b"\n") + 1
+            yield bytes(stretch[:end])
+            del stretch[:end]
+            n_lines = 0
+        if not n_lines and len(stretch) > _LONGEST_RECORD:
+            stretch.clear()
+            is_skipping = True
             yield TOO_LONG
-    if rest.strip() and not is_skipping:
-        yield rest
+    yield bytes(stretch)
 
 
-def _text(path: Path, file: BinaryIO, blocks: Iterator[bytes | str]) -> Iterator[Chunk]:
-    lines = _lines(blocks)
-    head: list[bytes | str] = list(islice(lines, 2))
-    if not head:
-        return
-    if isinstance(head[0], bytes):
-        head[0] = head[0].removeprefix(b"\xef\xbb\xbf")
-    all_lines = chain(head, lines)
-    starts = [line.lstrip()[:1] if isinstance(line, bytes) else b"" for line in head]
-    suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
-    is_lines = starts == [b"{", b"{"] or (starts[0] == b"{" and len(head) > 1 and _is_json(head[0]))
-    if suffixes & {".jsonl", ".ndjson"} or is_lines:
-        yield from _json_lines(all_lines)
-    elif starts[0] in (b"[", b"{") or ".json" in suffixes:
-        yield from _json_document(all_lines)
-    else:
-        yield from _separated(all_lines)
+def _lines(blocks: Iterable[bytes | str]) -> Iterator[bytes | str]:
+    """Lines that are not blank, or the reason why one could not be read."""
+    for stretch in _stretches(blocks):
+        if isinstance(stretch, str):
+            yield stretch
+        else:
+            yield from filter(bytes.strip, stretch.split(b"\n"))
 
 
-def _is_json(line: bytes | str) -> bool:
+def _batches(records: Iterable[Some], size: Callable[[Some], int]) -> Iterator[list[Some]]:
+    """Lists of as many records as make a chunk."""
+    batch: list[Some] = []
+    n_bytes = 0
+    for record in records:
+        batch.append(record)
+        n_bytes += size(record)
+        if len(batch) >= CHUNK_ROWS or n_bytes >= CHUNK_BYTES:
+            yield batch
+            batch, n_bytes = [], 0
+    if batch:
+        yield batch
+
+
+# JSON ----------------------------------------------------------------------------------------------------------------
+
+
+def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)
     except (ValueError, RecursionError):
@@ -201,51 +284,169 @@ def _constant(name: str) -> float | None:
 
 
 _JSON = json.JSONDecoder(parse_constant=_constant)
+_STRICT = msgspec.json.Decoder()  # faster, and of one opinion with the other on whatever it takes
 
 
-def _json_lines(lines: Iterator[bytes | str]) -> Iterator[Chunk]:
-    while batch := list(islice(lines, CHUNK_ROWS)):
-        rows: list[dict[str, Any]] = []
-        broken: Counter[str] = Counter()
-        for line in batch:
-            if isinstance(line, str):
-                broken[line] += 1
-                continue
-            try:
-                row = _JSON.decode(line.decode("utf-8"))
-            except UnicodeDecodeError:
-                broken[NOT_UTF8] += 1
-            except (ValueError, RecursionError):
-                broken[NOT_JSON] += 1
-            else:
-                if isinstance(row, dict):
-                    rows.append(row)
-                else:
-                    broken[NO_OBJECT] += 1
-        yield Chunk(rows, broken=dict(broken))
-
-
-def _json_document(lines: Iterator[bytes | str]) -> Iterator[Chunk]:
-    parts, broken = [], Counter[str]()
-    for line in lines:
-        if isinstance(line, str):
-            broken[line] += 1
+def _json_lines(blocks: Iterator[bytes | str]) -> Iterator[Chunk]:
+    for stretch in _stretches(blocks):
+        if isinstance(stretch, str):
+            yield Chunk([], broken={stretch: 1})
+        elif (table := _simple(stretch)) is not None:
+            yield Chunk(table=table)
         else:
-            parts.append(line)
-    # Bytes that are not UTF-8 stay visible as surrogates, so that only the records that hold them are dropped.
-    text = b"\n".join(parts).decode("utf-8", "surrogateescape")
+            yield _decoded(filter(bytes.strip, stretch.split(b"\n")))
+
+
+def _decoded(lines: Iterable[bytes]) -> Chunk:
+    rows: list[dict[str, Any]] = []
+    broken: Counter[str] = Counter()
+    for line in lines:
+        try:
+            row = _value(line)
+        except UnicodeDecodeError:
+            broken[NOT_UTF8] += 1
+        except (ValueError, RecursionError):
+            broken[NOT_JSON] += 1
+        else:
+            if isinstance(row, dict):
+                rows.append(row)
+            else:
+                broken[NO_OBJECT] += 1
+    return Chunk(rows, broken=dict(broken))
+
+
+def _value(line: bytes) -> Any:
+    try:
+        return _STRICT.decode(line)
+    except (ValueError, RecursionError):
+        return _JSON.decode(line.decode("utf-8"))
+
+
+def _simple(stretch: bytes) -> pa.Table | None:
+    """Lines of JSON as columns, at a fraction of the cost; None unless that says exactly what the rows would say.
+
+    Arrow's reader takes several objects in a line and one over several lines, bytes that are not UTF-8, and a missing
+    field for null. So lines must be one object each, of the same fields with text or numbers and no null.
+    """
+    text = (stretch.replace(b"\r\n", b"\n") if b"\r" in stretch else stretch).strip(b" \t\r\n")
+    n_rows = text.count(b"\n") + 1
+    # No object or list goes on with `{` behind a `}`: as many objects as such lines means one in each.
+    if text[:1] != b"{" or text[-1:] != b"}" or text.count(b"}\n{") + 1 != n_rows:
+        return None
+    try:
+        if not text.isascii():
+            text.decode("utf-8")
+        first = _STRICT.decode(text.partition(b"\n")[0])
+        columns = [(name, _COLUMNS[type(value)]) for name, value in first.items()]
+        table = pj.read_json(
+            pa.BufferReader(text),
+            read_options=pj.ReadOptions(use_threads=False, block_size=len(text) + 1),
+            parse_options=pj.ParseOptions(explicit_schema=pa.schema(columns), unexpected_field_behavior="error"),
+        )
+    except (pa.ArrowException, ValueError, KeyError, RecursionError):
+        return None
+    is_same = table.num_rows == n_rows and not any(column.null_count for column in table.columns)
+    return table if is_same and all(map(_is_exact, table.columns)) else None
+
+
+_COLUMNS = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+
+
+def _is_exact(column: pa.ChunkedArray) -> bool:
+    """Whether numbers with a point are what Python would have read, which keeps whole numbers as they are."""
+    if not pa.types.is_floating(column.type):
+        return True
+    values = column.to_numpy()
+    return bool(np.all(np.abs(values) < 2**53) and not np.any((values == 0) & np.signbit(values)))
+
+
+def _json_document(path: Path, blocks: Iterator[bytes | str]) -> Iterator[Chunk]:
+    broken: Counter[str] = Counter()
+    texts = _texts(blocks, broken)
+    start = next((text for text in texts if text.strip()), "").lstrip()
+    is_array = start[:1] == "["
+    found = _elements(start[1:], texts, broken) if is_array else _of_object(path, chain([start], texts), broken)
+    for batch in _batches(found, lambda each: each[1]):
+        rows = [row for row, _ in batch if isinstance(row, dict)]
+        yield Chunk(rows, broken={NO_OBJECT: len(batch) - len(rows)} if len(rows) < len(batch) else {})
+    yield Chunk([], broken=dict(broken))
+
+
+def _texts(blocks: Iterator[bytes | str], broken: Counter[str]) -> Iterator[str]:
+    """Text of a document. Bytes that are not UTF-8 stay visible, so that only the records that hold them are lost."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    for block in blocks:
+        if isinstance(block, str):
+            broken[block] += 1
+        else:
+            yield decoder.decode(block)
+    yield decoder.decode(b"", final=True)
+
+
+def _elements(text: str, more: Iterator[str], broken: Counter[str]) -> Iterator[tuple[Any, int]]:
+    """The elements of an array, each with its length, up to the array's end or to where it is damaged."""
+    at = 0
+    while True:
+        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # matches anything, even nothing
+        if text[at : at + 1] == "]":
+            if text[at + 1 :].strip() or any(map(str.strip, more)):
+                break
+            return
+        is_cut = False
+        value, end = None, len(text)
+        try:
+            if at < end:
+                value, end = _JSON.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            is_cut = error.pos > len(text) - _LONGEST_TOKEN or error.msg.startswith("Unterminated string")
+            if not is_cut:
+                break
+        except (ValueError, RecursionError):
+            break
+        if end > len(text) - _LONGEST_TOKEN:  # a number may go on, anything may have been cut
+            if end - at > _LONGEST_RECORD:
+                broken[TOO_LONG] += 1
+                break
+            following = _at_least(end - at, more)
+            if following:
+                text, at = text[at:] + following, 0
+                continue
+            if is_cut or at == len(text):
+                break
+        yield value, end - at
+        at = end
+    if not broken:
+        broken[BROKEN_ARRAY] += 1
+
+
+def _at_least(n: int, texts: Iterator[str]) -> str:
+    """So many characters or a few more; fewer at the end."""
+    # As much again as was read in vain, so that even a long record is read only twice.
+    parts: list[str] = []
+    while n >= 0 and (part := next(texts, None)) is not None:
+        parts.append(part)
+        n -= len(part)
+    return "".join(parts)
+
+
+def _of_object(path: Path, texts: Iterator[str], broken: Counter[str]) -> Iterator[tuple[Any, int]]:
+    """The records of a document that is no array, each with its length, which here counts for nothing."""
+    text = _at_least(_LARGEST_OBJECT, texts)
+    if len(text) > _LARGEST_OBJECT:
+        raise DataError(
+            f"{shown(path)} is a single JSON object of more than {_LARGEST_OBJECT >> 20} MiB, which would have to be "
+            "in memory as a whole. Write its records as JSON Lines, one in a line: jq -c '.[][]' OLD > NEW.jsonl"
+        )
     try:
         found = _rows_of(_JSON.decode(text))
     except (ValueError, RecursionError):
-        found, is_whole = _salvaged(text)
-        if not is_whole and not broken:
+        start = _ARRAY.match(text)
+        if start:
+            yield from _elements(text[start.end() :], iter(()), broken)
+        elif not broken:
             broken[BROKEN_ARRAY] += 1
-    rows = [row for row in found if isinstance(row, dict)]
-    if len(rows) < len(found):
-        broken[NO_OBJECT] += len(found) - len(rows)
-    yield Chunk([], broken=dict(broken))
-    for start in range(0, len(rows), CHUNK_ROWS):
-        yield Chunk(rows[start : start + CHUNK_ROWS])
+    else:
+        yield from ((row, 0) for row in found)
 
 
 def _rows_of(value: Any) -> list[Any]:
@@ -274,29 +475,12 @@ def _is_message(value: Any) -> bool:
     return isinstance(value, dict) and bool({"role", "from"} & value.keys())
 
 
-def _salvaged(text: str) -> tuple[list[Any], bool]:
-    """The elements of a damaged array up to the damage, and whether the array came to its end after all."""
-    found: list[Any] = []
-    start = _ARRAY.match(text)
-    at = start.end() if start else 0
-    while at:
-        while at < len(text) and text[at] in " \t\r\n,":
-            at += 1
-        if text[at : at + 1] == "]":
-            return found, not text[at + 1 :].strip()
-        try:
-            value, at = _JSON.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            break
-        found.append(value)
-    return found, False
-
-
 # CSV -----------------------------------------------------------------------------------------------------------------
 
 
-def _separated(lines: Iterator[bytes | str]) -> Iterator[Chunk]:
-    first = next(lines)
+def _separated(blocks: Iterator[bytes | str]) -> Iterator[Chunk]:
+    lines = _lines(blocks)
+    first = next(lines, b"")
     if isinstance(first, str):
         yield Chunk([], broken={first: 1})
         first = next(lines, b"")
@@ -305,9 +489,8 @@ def _separated(lines: Iterator[bytes | str]) -> Iterator[Chunk]:
     header, has_header = _header(header_line, separator)
     if not has_header:
         lines = chain([first], lines)
-    csv.field_size_limit(_LONGEST_LINE)  # the module's own limit would drop long answers
-    reader = _records(lines, separator)
-    while batch := list(islice(reader, CHUNK_ROWS)):
+    csv.field_size_limit(_LONGEST_RECORD)  # the module's own limit would drop long answers
+    for batch in _batches(_records(lines, separator), lambda record: sum(map(len, record))):
         broken: Counter[str] = Counter()
         good = []
         for cells in batch:
@@ -342,7 +525,7 @@ def _header(line: str, separator: str) -> tuple[list[str], bool]:
 def _records(lines: Iterator[bytes | str], separator: str) -> Iterator[list[str] | str]:
     """Cells of each record, or the reason why it cannot be read; a quoted cell may go over several lines."""
     waiting: list[str] = []
-    n_quotes = 0
+    n_quotes = n_waiting = 0
     for line in lines:
         try:
             text = line.decode("utf-8") + "\n" if isinstance(line, bytes) else None
@@ -354,10 +537,11 @@ def _records(lines: Iterator[bytes | str], separator: str) -> Iterator[list[str]
         if text is not None:
             waiting.append(text)
             n_quotes += text.count('"')
-            if n_quotes % 2 and len(waiting) <= _LONGEST_QUOTE:
+            n_waiting += len(text)
+            if n_quotes % 2 and len(waiting) <= _LONGEST_QUOTE and n_waiting <= _LONGEST_RECORD:
                 continue
         yield from _unclosed(waiting, separator) if n_quotes % 2 else _cells(waiting, separator)
-        waiting, n_quotes = [], 0
+        waiting, n_quotes, n_waiting = [], 0, 0
         if text is None:
             yield str(line)
     yield from _unclosed(waiting, separator)
@@ -391,25 +575,63 @@ def _unclosed(lines: list[str], separator: str) -> Iterator[list[str] | str]:
 
 def _parquet(path: Path) -> Iterator[Chunk]:
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        n_groups = file.num_row_groups
+        file = pq.ParquetFile(path, page_checksum_verification=True, buffer_size=_BLOCK_BYTES)
+        if packed := _packed(file.metadata):
+            file = pq.ParquetFile(
+                path, page_checksum_verification=True, buffer_size=_BLOCK_BYTES, read_dictionary=packed
+            )
+        metadata, size = file.metadata, path.stat().st_size
     except _ARROW_ERRORS as error:
         raise DataError(
             f"{shown(path)} looks like Parquet, but its directory at the end is damaged, so that not even its number "
             "of rows is known. Copy the file again from where it came."
         ) from error
-    for group in range(n_groups):
-        n_rows = file.metadata.row_group(group).num_rows
+    done = 0
+    for group in range(metadata.num_row_groups):
+        n_rows = metadata.row_group(group).num_rows
         n_read = 0
         try:
             for batch in file.iter_batches(batch_size=CHUNK_ROWS, row_groups=[group]):
-                table = pa.Table.from_batches([batch])
-                table.validate(full=True)
-                n_read += table.num_rows
-                yield Chunk(table=table)
+                for table in _unpacked(batch):
+                    table.validate(full=True)
+                    n_read += table.num_rows
+                    yield Chunk(table=table, at=size * (done + n_read) // max(metadata.num_rows, 1))
         except _ARROW_ERRORS:
             if n_rows > n_read:
                 yield Chunk([], broken={DAMAGED_BLOCK: n_rows - n_read})
+        done += n_rows
+
+
+def _packed(metadata: pq.FileMetaData) -> list[str]:
+    """Columns of text that a file holds once and names often: written out, a small file could fill any memory."""
+    found = set()
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            column = metadata.row_group(group).column(number)
+            # No text is longer than all the bytes of its column.
+            is_large = column.has_dictionary_page and column.total_uncompressed_size * CHUNK_ROWS > _MOST_DECODED
+            if is_large and column.physical_type == "BYTE_ARRAY" and "." not in column.path_in_schema:
+                found.add(column.path_in_schema)
+    return sorted(found)
+
+
+def _unpacked(batch: pa.RecordBatch) -> Iterator[pa.Table]:
+    """Texts that were read by reference, written out, as many rows at once as make a chunk."""
+    packed = [name for name in batch.schema.names if pa.types.is_dictionary(batch.schema.field(name).type)]
+    lengths = np.zeros(batch.num_rows, dtype=np.int64)
+    for name in packed:
+        column = batch.column(name)
+        if pa.types.is_string(column.type.value_type) or pa.types.is_binary(column.type.value_type):
+            each = pc.binary_length(column.dictionary).take(column.indices)
+            lengths += np.asarray(pc.fill_null(each, 0))
+    cuts = np.searchsorted(np.cumsum(lengths) // CHUNK_BYTES, np.arange(1, lengths.sum() // CHUNK_BYTES + 1))
+    for start, stop in pairwise([0, *np.unique(cuts + 1).tolist(), batch.num_rows]):
+        table = pa.Table.from_batches([batch.slice(start, stop - start)])
+        for name in packed if start < stop else ():
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, name, table[name].cast(table.schema.field(name).type.value_type))
+        if start < stop:
+            yield table
 
 
 def _arrow(path: Path, opened: Any) -> Iterator[Chunk]:
@@ -418,6 +640,7 @@ def _arrow(path: Path, opened: Any) -> Iterator[Chunk]:
     except _ARROW_ERRORS as error:
         raise DataError(f"{shown(path)} looks like an Arrow file, but its schema cannot be read.") from error
     n_batches = getattr(reader, "num_record_batches", None)
+    size = path.stat().st_size
     index = 0
     while n_batches is None or index < n_batches:
         try:
@@ -431,24 +654,23 @@ def _arrow(path: Path, opened: Any) -> Iterator[Chunk]:
             return
         index += 1
         for start in range(0, batch.num_rows, CHUNK_ROWS):
-            yield Chunk(table=pa.Table.from_batches([batch.slice(start, CHUNK_ROWS)]))
+            at = size * index // n_batches if n_batches else 0
+            yield Chunk(table=pa.Table.from_batches([batch.slice(start, CHUNK_ROWS)]), at=at)
 
 
-def _folder(path: Path) -> Iterator[Chunk]:
-    """A data set saved by the `datasets` library, split or not, or a folder of Parquet files."""
-    for pattern, read in (("*.arrow", None), ("*/*.arrow", None), ("*.parquet", _parquet), ("*/*.parquet", _parquet)):
-        found = sorted(each for each in path.glob(pattern) if not each.name.startswith("cache-"))
-        for each in found:
-            if read is None:
-                with each.open("rb") as file:
-                    yield from _file(each, file)
-            else:
-                yield from read(each)
+def _parts_of(folder: Path) -> list[Path]:
+    """The files of a data set saved by the `datasets` library, split or not, or of a folder of Parquet files.
+
+    Raises:
+        DataError: there are none; says what there is.
+    """
+    for pattern in ("*.arrow", "*/*.arrow", "*.parquet", "*/*.parquet"):
+        found = sorted(each for each in folder.glob(pattern) if not each.name.startswith("cache-"))
         if found:
-            return
-    names = ", ".join(sorted(shown(each) for each in path.iterdir())[:10]) or "nothing"
+            return found
+    names = ", ".join(sorted(shown(each) for each in folder.iterdir())[:10]) or "nothing"
     raise DataError(
-        f"{shown(path)} is a folder without a saved data set (`*.arrow`) or Parquet files; it holds {names}. "
+        f"{shown(folder)} is a folder without a saved data set (`*.arrow`) or Parquet files; it holds {names}. "
         "Name the file to import."
     )
 
@@ -456,39 +678,42 @@ def _folder(path: Path) -> Iterator[Chunk]:
 def _archive(path: Path, file: BinaryIO) -> Iterator[Chunk]:
     """Rollouts in one numpy archive: `obs`, `acts`, `rews` of all trajectories, cut at `indices`."""
     try:
+        with zipfile.ZipFile(file) as packed:
+            size = sum(each.file_size for each in packed.infolist())
+        if size > _LARGEST_ARCHIVE:
+            raise DataError(
+                f"{shown(path)} holds arrays of {size >> 20:,} MiB, more than the {_LARGEST_ARCHIVE >> 20:,} MiB that "
+                "are read at once; save its trajectories in several archives."
+            )
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+    except DataError:
+        raise
     except Exception as error:  # zipfile and numpy raise whatever a damaged archive makes them stumble over
         raise DataError(f"{shown(path)} is a zip archive, but not one of numpy arrays; unpack it first.") from error
     if not {"obs", "acts", "indices"} <= set(arrays) or arrays["indices"].ndim != 1 or arrays["obs"].ndim < 1:
-        raise DataError(
-            f"{shown(path)} holds the arrays {', '.join(sorted(arrays))}; rollouts need `obs`, `acts` and `indices`."
-        )
+        names = ", ".join(sorted(shown(Path(name)) for name in arrays))
+        raise DataError(f"{shown(path)} holds the arrays {names}; rollouts need `obs`, `acts` and `indices`.")
     try:
-        yield from _rollouts(arrays)
+        for batch in _batches(_rollouts(arrays), lambda found: found[1]):
+            rows = [row for row, _ in batch if row is not None]
+            yield Chunk(rows, broken={NO_TRAJECTORY: len(batch) - len(rows)} if len(rows) < len(batch) else {})
     except (IndexError, TypeError, OverflowError) as error:
         raise DataError(f"{shown(path)} holds `obs`, `acts` and `indices` that do not fit together.") from error
 
 
-def _rollouts(arrays: dict[str, np.ndarray[Any, Any]]) -> Iterator[Chunk]:
+def _rollouts(arrays: dict[str, np.ndarray[Any, Any]]) -> Iterator[tuple[dict[str, Any] | None, int]]:
+    """Each trajectory and its bytes; None where it is incomplete."""
     n_steps = len(arrays["acts"]) if arrays["acts"].ndim else 0
     cuts = [0, *(int(cut) for cut in arrays["indices"]), n_steps]
-    rows, n_broken = [], 0
     for number, (start, stop) in enumerate(pairwise(cuts)):
         seen = arrays["obs"][start + number : stop + number + 1]  # one more than the actions of each trajectory
         if not 0 <= start < stop <= n_steps or len(seen) != stop - start + 1:
-            n_broken += 1
+            yield None, 0
             continue
         row = {"observations": seen.tolist(), "actions": arrays["acts"][start:stop].tolist()}
         if "rews" in arrays:
             row["rewards"] = arrays["rews"][start:stop].tolist()
         if "terminal" in arrays and number < len(arrays["terminal"]):
             row["terminal"] = bool(arrays["terminal"][number])
-        rows.append(row)
-    yield Chunk(rows, broken={NO_TRAJECTORY: n_broken} if n_broken else {})
-
-
-def text_rows(text: str) -> list[dict[str, Any]]:
-    """The readable rows of JSON lines or CSV in memory, for examples and tests."""
-    file = io.BytesIO(text.encode())
-    return [row for chunk in _text(Path("text"), file, _blocks(file)) for row in chunk.listed()]
+        yield row, seen.nbytes + arrays["acts"][start:stop].nbytes
