@@ -357,6 +357,16 @@ def test_a_forgotten_person_takes_their_rows_and_the_doubtful_ones_and_leaves_th
     assert cache.forget("ann") == cache.forget("carol") == 0
 
 
+def test_whoever_is_named_later_owns_a_row_that_had_no_owner(path):
+    cache = RowCache(path)
+    cache.put_many("n", {"1": b"x", "2": b"y", "3": b"z"}, {"3": ["carol"]})
+    assert cache.get_many("n", ["1", "3"], {"1": ["bob"], "3": ["bob"]}) == [b"x", b"z"]
+    assert cache.forget("ann") == 1
+    assert cache.get_many("n", ["1", "2", "3"]) == [b"x", None, b"z"]
+    assert cache.forget("carol") == 1, "a row that has an owner gets no other"
+    assert cache.forget("bob") == 1
+
+
 def test_rows_that_made_room_leave_no_bytes_once_their_person_is_forgotten(path):
     cache = RowCache(path, limit=200_000)
     for start in range(0, 1000, 50):

@@ -126,7 +126,9 @@ def test_from_import_to_a_model_to_being_forgotten(called, votes, tmp_path):
     assert len((tmp_path / "out" / "comparison.jsonl").read_text().splitlines()) == 12
     code, out, err = called("forget", "ann")
     assert code == 0, err
-    assert not (tmp_path / "m").exists()
+    assert "learnt again without the person" in out
+    assert (tmp_path / "m" / "model.safetensors").exists()
+    assert not (tmp_path / "out").exists(), "what was exported goes too"
     code, _, err = called("export", "ann")
     assert code == 2
     assert "bob" in err

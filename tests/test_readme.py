@@ -71,8 +71,8 @@ def test_the_readmes_commands_run_on_a_file_of_ones_own(tmp_path, own_cache):
     assert run("import", "ratings.csv", "--mapping", "mapping.yaml")["kept"] == 48
     assert run("learn", "--encoder", "style", "--out", "model")["per_user"] > 0.9
     assert run("export", "alice")["written"] == {"rating": 24}
-    assert run("forget", "alice")["user"] == "alice"
-    assert not (tmp_path / "model").exists()
+    assert run("forget", "alice")["learnt_again"] == [str(tmp_path / "model")]
+    assert not (tmp_path / "export-alice").exists()
 
 
 def renewed() -> str:

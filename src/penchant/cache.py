@@ -45,6 +45,10 @@ _TABLES = (
 )
 
 
+KeyOwners = Mapping[str, Collection[str | None]]
+"""Key -> whose records it comes from; None is a record without a name."""
+
+
 def cache_folder() -> Path:
     """Where penchant keeps what it can compute again: `PENCHANT_CACHE`, or the user's cache folder."""
     named = os.environ.get("PENCHANT_CACHE")
@@ -176,39 +180,45 @@ class RowCache:
                 raise
             self._give_up(error)
 
-    def get_many(self, namespace: str, keys: Sequence[str]) -> list[bytes | None]:
-        """Values in the order of the keys, None where there is none that is sound."""
+    def get_many(self, namespace: str, keys: Sequence[str], owners: KeyOwners | None = None) -> list[bytes | None]:
+        """Values in the order of the keys, None where there is none that is sound.
+
+        Args:
+            namespace: what computed them.
+            keys: of what they were computed from.
+            owners: as in `put_many`, for rows whose owners nobody named yet.
+        """
         found: dict[str, bytes] = {}
-        unmarked = []
+        unmarked, unnamed = [], {}
         n_damaged, hour = 0, _hour()
         try:
-            for key, used, checksum, value in self._rows(namespace, keys) if self._reads else ():
+            for key, used, named, checksum, value in self._rows(namespace, keys) if self._reads else ():
                 if type(value) is not bytes or _checksum(key, value) != checksum:
                     n_damaged += 1
                     continue
                 found[key] = value
                 if used < hour:
                     unmarked.append(key)
+                if owners and not named and (tags := _tags(owners.get(key))):
+                    unnamed[key] = tags
         except StorageError as error:
             self._give_up(error)
-        if unmarked:
-            self._mark(namespace, unmarked, hour)
+        if unmarked or unnamed:
+            self._mark(namespace, unmarked, hour, unnamed)
         if n_damaged:
             if not self.damaged:
                 _say(f"The cache {self.path} holds damaged values: {n_damaged} of {len(keys)} are computed again.")
             self.damaged += n_damaged
         return [found.get(key) for key in keys]
 
-    def put_many(
-        self, namespace: str, items: Mapping[str, bytes], owners: Mapping[str, Collection[str | None]] | None = None
-    ) -> None:
+    def put_many(self, namespace: str, items: Mapping[str, bytes], owners: KeyOwners | None = None) -> None:
         """Keep values; a key that is there already keeps its newest value.
 
         Args:
             namespace: what computed them.
             items: key -> value.
-            owners: key -> whose records it was computed from; None is a record without a name. When one of them is
-                forgotten the row stays as long as there is another. A row whose owners nobody named goes with anybody.
+            owners: whose records they were computed from. When one of them is forgotten the row stays as long as there
+                is another. A row whose owners nobody named goes with anybody.
         """
         if not (items and self._writes):
             return
@@ -342,21 +352,25 @@ class RowCache:
         self._overwrite()
         return n_gone
 
-    def _rows(self, namespace: str, keys: Iterable[str]) -> Iterator[tuple[str, int, int | None, bytes | None]]:
-        query = "SELECT key, used, checksum, value FROM rows LEFT JOIN contents USING (place)"
+    def _rows(self, namespace: str, keys: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        query = "SELECT key, used, owners IS NOT NULL, checksum, value FROM rows LEFT JOIN contents USING (place)"
         with self._connected() as connection:
             number = connection.execute("SELECT id FROM namespaces WHERE name = ?", [namespace]).fetchone()
             if number:
                 yield from _by_key(connection, query, number[0], list(dict.fromkeys(keys)))
 
-    def _mark(self, namespace: str, keys: Sequence[str], hour: int) -> None:
-        """Write down that rows were used, unless somebody else is writing: nobody waits for bookkeeping."""
+    def _mark(self, namespace: str, used: Sequence[str], hour: int, owned: Mapping[str, bytes]) -> None:
+        """Write down what rows were used and whose they are, unless somebody else is writing: nobody waits for it."""
         try:
             with self._connected() as connection:
                 connection.execute("PRAGMA busy_timeout = 0")
             with self._writing() as connection:
-                mark = f"UPDATE rows SET used = {hour}"
-                list(_by_key(connection, mark, _number(connection, namespace), keys))
+                number = _number(connection, namespace)
+                list(_by_key(connection, f"UPDATE rows SET used = {hour}", number, used))
+                claims = [(tags, number, key) for key, tags in owned.items()]
+                connection.executemany(
+                    "UPDATE rows SET owners = ? WHERE namespace = ? AND key = ? AND owners IS NULL", claims
+                )
         except StorageError:
             return
         finally:

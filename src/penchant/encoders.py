@@ -412,9 +412,9 @@ class Cached:
             return self.encoder.encode([])
         namespace = self.name
         keys = [content_key(payload) for payload in payloads]
-        found = dict(zip(keys, self.cache.get_many(namespace, keys), strict=True))
-        missing = {key: payload for key, payload in zip(keys, payloads, strict=True) if found[key] is None}
         whose = owners_by_key(zip(keys, owners or (), strict=False))
+        found = dict(zip(keys, self.cache.get_many(namespace, keys, whose), strict=True))
+        missing = {key: payload for key, payload in zip(keys, payloads, strict=True) if found[key] is None}
         todo = list(missing)
         for start in range(0, len(todo), self.at_once):
             part = todo[start : start + self.at_once]

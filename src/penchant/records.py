@@ -25,6 +25,7 @@ from penchant.errors import DataError, SettingsError
 
 _FORM = ("form", pa.string())
 _TIME = pa.timestamp("us", tz="UTC")
+PAYLOADS = ("prompt", "chosen", "rejected", "response", "responses")  # columns that `form` speaks of
 _COMMON = [("user", pa.string()), ("source", pa.string()), ("time", _TIME), ("extra", pa.string())]
 
 
@@ -275,6 +276,11 @@ class Records:
     def of(self, user: str) -> Self:
         """The records of one person."""
         return type(self)(self.table.filter(pc.equal(self.table["user"], user)))
+
+    def without(self, user: str) -> Self:
+        """The records of everybody else, and those without a user."""
+        theirs = pc.fill_null(pc.equal(self.table["user"], user), False)
+        return type(self)(self.table.filter(pc.invert(theirs)))
 
     @classmethod
     def concat(cls, parts: Sequence[Self]) -> Self:

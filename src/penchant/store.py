@@ -13,7 +13,8 @@ a file again adds nothing, and two equal anonymous votes stay two. A write is ac
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,9 +27,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 import penchant
-from penchant.cache import RowCache, content_key, write_ahead
+from penchant.cache import RowCache, overwrite, write_ahead
 from penchant.errors import DataError, MissingExtraError, UnknownNameError, nearest
-from penchant.exchange import write_json, write_jsonl
+from penchant.exchange import write_json, writing
 from penchant.identity import Identities
 from penchant.records import KINDS, Records, canonical_json
 
@@ -61,8 +62,7 @@ class Forgotten:
     Attributes:
         records: kind -> rows deleted.
         artefacts: files and folders that were learnt from the person and are deleted.
-        cached: rows of the cache deleted. It is emptied whole: which of its rows came from a text cannot be told, and
-            all of them can be computed again.
+        cached: rows of the cache deleted: the person's, and those of which nobody said whose they are.
     """
 
     records: Mapping[str, int] = field(default_factory=dict)
@@ -101,7 +101,6 @@ _forgotten = sa.Table(
     _metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("time", sa.Text, nullable=False),
-    sa.Column("user_hash", sa.Text, nullable=False),
     sa.Column("rows", sa.Integer, nullable=False),
 )
 
@@ -341,8 +340,16 @@ class Store:
             with self._transaction(writes=True) as connection:
                 connection.exec_driver_sql(self._insertion(_derived, "path", "user"), rows)
 
+    def learnt(self, user: str) -> list[dict[str, str]]:
+        """What was learnt from a person or written about them: `path` and `note` of each file or folder."""
+        query = sa.select(_derived.c.path, _derived.c.note).where(_derived.c.user == _safe(user))
+        with self._transaction() as connection:
+            return [{"path": _plain(path), "note": _plain(note)} for path, note in connection.execute(query)]
+
     def export(self, user: str, folder: Path) -> dict[str, int]:
         """Write everything a person left behind, one JSON Lines file a kind, and a list of what was learnt from it.
+
+        What is written is forgotten with the person if it is still there.
 
         Returns:
             Kind -> records written.
@@ -351,19 +358,21 @@ class Store:
             UnknownNameError: nobody of that name left anything.
         """
         self._require(user)
-        written = {}
-        for kind in self.kinds():
-            own = self.records(kind, users=[user])
-            if len(own):
-                write_jsonl(own, folder / f"{kind}.jsonl")
-                written[kind] = len(own)
-        learnt = self._learnt(user)
+        own = {kind: self.records(kind, users=[user]) for kind in self.kinds()}
+        written = {kind: len(records) for kind, records in own.items() if len(records)}
+        learnt = self.learnt(user)
+        files = [folder / f"{kind}.jsonl" for kind in written] + [folder / "manifest.json"]
+        for path in [folder] if not folder.exists() else files:
+            self.derived(path, users=[user], note="export")
+        for kind, path in zip(written, files, strict=False):
+            with writing(path) as write:
+                write(own[kind])
         manifest = {"user": user, "written": written, "learnt_from_it": learnt, "penchant": penchant.__version__}
-        write_json(folder / "manifest.json", manifest)
+        write_json(files[-1], manifest)
         return written
 
-    def forget(self, user: str, *, cache: RowCache | None = None) -> Forgotten:
-        """Delete a person's records, everything learnt from them, and whatever is cached.
+    def forget(self, user: str, *, cache: RowCache | None = None, kept: Collection[str] = ()) -> Forgotten:
+        """Delete a person's records, everything learnt from them, and what is cached of them.
 
         Files and the cache go first: if they cannot, the records are still there and the call can be made again.
         Backups, and PostgreSQL's own log, are out of our reach.
@@ -371,6 +380,7 @@ class Store:
         Args:
             user: who.
             cache: where encodings and answers are kept; the shared one without it.
+            kept: paths of what was learnt from the person and others, and since then again from the others alone.
 
         Raises:
             UnknownNameError: nobody of that name left anything.
@@ -378,9 +388,9 @@ class Store:
                 process keeps the database from overwriting it.
         """
         self._require(user)
-        artefacts = sorted(learnt["path"] for learnt in self._learnt(user))
+        artefacts = sorted({learnt["path"] for learnt in self.learnt(user)} - set(kept))
         gone = [path for path in artefacts if _delete(Path(path))]
-        cached = (cache or RowCache()).clear()
+        cached = (cache or RowCache()).forget(user)
         counts = {}
         with self._transaction(writes=True) as connection:
             theirs = self._sources(connection, _safe(user))
@@ -389,8 +399,9 @@ class Store:
                 if deleted:
                     counts[kind] = deleted
             self._unname(connection, theirs - self._sources(connection))
-            connection.execute(sa.delete(_derived).where(self._among(_derived.c.path, artefacts)))
-            entry = {"time": _now(), "user_hash": content_key(user), "rows": sum(counts.values())}
+            theirs_alone = sa.or_(self._among(_derived.c.path, artefacts), _derived.c.user == _safe(user))
+            connection.execute(sa.delete(_derived).where(theirs_alone))
+            entry = {"time": _now(), "rows": sum(counts.values())}
             connection.execute(sa.insert(_forgotten), [entry])
         self._overwrite()
         return Forgotten(counts, tuple(gone), cached)
@@ -411,24 +422,25 @@ class Store:
 
     def _overwrite(self) -> None:
         """Make the database give up the bytes of deleted rows; until then a file's free pages still hold them."""
-        sqlite_ = self._engine.dialect.name == "sqlite"
+        done = True
         try:
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("VACUUM" if sqlite_ else f"VACUUM {', '.join(_metadata.tables)}")
-                busy = sqlite_ and connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar()
-        except sa.exc.DBAPIError as error:
-            raise DataError(f"{_NOT_OVERWRITTEN.format(self.url)} ({error.orig})") from error
-        if busy:
+                if self._engine.dialect.name == "sqlite":
+                    file: Any = connection.connection.driver_connection
+                    done = overwrite(file)
+                else:
+                    # Plain VACUUM only calls the bytes free. Samples of columns, kept for planning, hold texts too.
+                    connection.exec_driver_sql("SET lock_timeout = '60s'")
+                    connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(_metadata.tables)}")
+                    connection.exec_driver_sql("VACUUM (FULL) pg_catalog.pg_statistic")
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            raise DataError(f"{_NOT_OVERWRITTEN.format(self.url)} ({getattr(error, 'orig', error)})") from error
+        if not done:
             raise DataError(_NOT_OVERWRITTEN.format(self.url))
-
-    def _learnt(self, user: str) -> list[dict[str, str]]:
-        query = sa.select(_derived.c.path, _derived.c.note).where(_derived.c.user == _safe(user))
-        with self._transaction() as connection:
-            return [{"path": _plain(path), "note": _plain(note)} for path, note in connection.execute(query)]
 
     def _require(self, user: str) -> None:
         users = self.users()
-        if user not in users and not self._learnt(user):
+        if user not in users and not self.learnt(user):
             raise UnknownNameError(f"Nobody called {user!r} left anything in {self.url}: {nearest(user, users)}")
 
     @contextmanager

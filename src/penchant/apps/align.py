@@ -14,6 +14,7 @@ from penchant.methods import METHODS
 from penchant.methods import method as row_of
 from penchant.methods import resolve as named
 from penchant.settings import dump, resolve
+from penchant.store import Store
 from penchant.whole import whole_file
 
 
@@ -68,6 +69,9 @@ def align(
     aligner = target(**resolve(target, settings, where="settings."))
     records, dropped = data.of_kinds(aligner.reads)
     trained = aligner.trains(policy.model, lora_rank=policy.lora_rank, precision=policy.precision)
+    if data.path is None and speaks():
+        # Before the first step: what a run that was killed leaves is about people too.
+        Store(data.store).derived(out, users=records.users, note=f"{method} policy")
     result = train(aligner, trained, records, settings=trainer, folder=out, resume=resume)
     dropped = dropped | result.dropped
     data_line = {

@@ -8,7 +8,7 @@ from typing import TypeVar
 from penchant.errors import DataError
 from penchant.feedback.importing import read
 from penchant.feedback.pairing import of_all
-from penchant.records import Battles, Comparisons, Records
+from penchant.records import Battles, Comparisons, Ratings, Records
 from penchant.store import Store
 
 AnyRecords = TypeVar("AnyRecords", bound=Records)
@@ -34,17 +34,33 @@ class Data:
     limit: int | None = None
     seed: int = 0
 
-    def comparisons(self, *, of_names: bool = False) -> tuple[Comparisons, dict[str, int], set[str]]:
+    def comparisons(
+        self, *, of_names: bool = False, without: str | None = None
+    ) -> tuple[Comparisons, dict[str, int], set[str]]:
         """All comparisons, how many rows or pairs were dropped for each reason, and the kinds of record they came from.
 
         Args:
             of_names: whether votes between systems, without what these said, will do where there is nothing else.
+            without: a person whose records do not count.
 
         Raises:
             DataError: there are none; says where was looked.
         """
-        tables, dropped = self._tables()
+        tables, dropped = self._tables(without)
         return self._compared(tables, dropped, of_names=of_names)
+
+    def measured(self, *, without: str | None = None) -> tuple[Ratings, Comparisons, dict[str, int], set[str]]:
+        """Ratings that say their aspect, and comparisons of everything else; see `comparisons`.
+
+        Raises:
+            DataError: one of the two is missing.
+        """
+        tables, dropped = self._tables(without)
+        rated = [table for table in tables if isinstance(table, Ratings) and not table.table["aspect"].null_count]
+        if not rated:
+            raise DataError("This method measures ratings that say their `aspect`, and there are none.")
+        others = [table for table in tables if not any(table is one for one in rated)]
+        return Ratings.concat(rated), *self._compared(others, dropped)
 
     def of_kinds(self, kinds: Sequence[type[Records]]) -> tuple[Records, dict[str, int]]:
         """Records of the first of these kinds that is there, or else comparisons made of others; and what was dropped.
@@ -60,14 +76,18 @@ class Data:
         dropped |= {f"{name} records, where there are {kind.kind} records": n for name, n in others.items()}
         return self._first(kind.concat([table for table in tables if type(table) is kind])), dropped
 
-    def _tables(self) -> tuple[list[Records], dict[str, int]]:
+    def _tables(self, without: str | None = None) -> tuple[list[Records], dict[str, int]]:
         """Every table that holds something, and what importing dropped."""
         if self.path is not None:
             imported = read(self.path, source=self.source)
-            return [table for table in imported.records.values() if len(table)], dict(imported.dropped)
-        home = Store(self.store)
-        sources = [self.source] if self.source else None
-        return [table for kind in home.kinds() if len(table := home.records(kind, sources=sources))], {}
+            tables, dropped = list(imported.records.values()), dict(imported.dropped)
+        else:
+            home = Store(self.store)
+            sources = [self.source] if self.source else None
+            tables, dropped = [home.records(kind, sources=sources) for kind in home.kinds()], {}
+        if without is not None:
+            tables = [table.without(without) for table in tables]
+        return [table for table in tables if len(table)], dropped
 
     def _compared(
         self, tables: Sequence[Records], dropped: dict[str, int], *, of_names: bool = False

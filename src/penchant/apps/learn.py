@@ -17,10 +17,16 @@ from penchant.encoders import Cached as CachedEncoder
 from penchant.errors import DataError, UnknownNameError, nearest
 from penchant.exchange import write_json
 from penchant.methods import METHODS, method, resolve
-from penchant.preference import PreferenceModel
+from penchant.preference import Directional, PreferenceModel
+from penchant.records import Comparisons, Ratings
+from penchant.settings import plain
 from penchant.settings import resolve as resolved
 from penchant.store import Store
 from penchant.style import Style
+from penchant.turns import turns
+
+LEARNT = "learn.json"  # beside every model of people
+_ITEMS = "items"
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "minilm": lambda: CachedEncoder(MiniLM(), RowCache()),
@@ -40,13 +46,13 @@ def encoder_of(name: str, items: Sequence[str] = ()) -> Encoder:
     Raises:
         UnknownNameError: there is no such encoder or folder.
     """
-    if name == "items":
+    if name == _ITEMS:
         return Items(items)
     if name in ENCODERS:
         return ENCODERS[name]()
     if not Path(name).is_dir():
         raise UnknownNameError(
-            f"No encoder is called {name!r}: {nearest(name, [*ENCODERS, 'items'])} The folder of a reward model "
+            f"No encoder is called {name!r}: {nearest(name, [*ENCODERS, _ITEMS])} The folder of a reward model "
             "works too (`penchant align --method reward_model` leaves one)."
         )
     from penchant.policies.reward import LanguageReward  # takes seconds to import
@@ -73,13 +79,66 @@ def loaded(folder: Path) -> Any:
     Raises:
         DataError: the folder holds none.
     """
+    about = _about(folder)
+    return resolve(about["class"]).load(folder, encoder=encoder_of(about["encoder"], about.get("items", ())))
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What `penchant learn` wrote beside a model: its `class`, `encoder`, `items` if it has, and `data`."""
     try:
-        about = json.loads((folder / "learn.json").read_text(encoding="utf-8"))
-        target = resolve(about["class"])
-        encoder = encoder_of(about["encoder"], about.get("items", ()))
+        about: dict[str, Any] = json.loads((folder / LEARNT).read_text(encoding="utf-8"))
+        if missing := {"class", "encoder", "data"} - about.keys():
+            raise KeyError(*sorted(missing))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} holds no model of people ({error}); make one with `penchant learn`.") from error
-    return target.load(folder, encoder=encoder)
+    return about
+
+
+def learn_without(user: str, folder: Path, *, store: str, doomed: Sequence[Path] = ()) -> None:
+    """Learn a model again in its place, from what the store holds of everybody but one person.
+
+    The result is what `penchant learn` would have made if the person had never been there; nothing is encoded again.
+
+    Args:
+        user: who is forgotten.
+        folder: that `penchant learn` wrote.
+        store: where its records live.
+        doomed: folders that will be deleted with the person.
+
+    Raises:
+        PenchantError: the folder holds no such model, its encoder is doomed, or nothing is left to learn from.
+    """
+    about = _about(folder)
+    if any(Path(about["encoder"]).is_relative_to(path) for path in doomed):
+        raise DataError(f"its encoder {about['encoder']} was trained on the person too")
+    data = Data(**about["data"] | {"path": None, "store": store})
+    model = loaded(folder)
+    rated: dict[str, Ratings] = {}
+    if isinstance(model, Directional):
+        rated["ratings"], others, *_ = data.measured(without=user)
+    else:
+        others, *_ = data.comparisons(of_names=about["encoder"] == _ITEMS, without=user)
+    if about["encoder"] == _ITEMS:  # a name that only this person compared is no item any more
+        about["items"] = items_of(others)
+        model.encoder = encoder_of(_ITEMS, about["items"])
+    model.without(user, others, **rated).save(folder)
+    write_json(folder / LEARNT, about)
+
+
+def _anywhere(encoder: str) -> str:
+    """The name of an encoder, which does not depend on the working folder if it is a folder itself."""
+    return str(Path(encoder).resolve()) if encoder not in ENCODERS and Path(encoder).is_dir() else encoder
+
+
+def _measured(model: PreferenceModel, ratings: Ratings | None) -> PreferenceModel:
+    """The model, which has measured the attributes if it is one that measures any."""
+    return model.measure(ratings) if isinstance(model, Directional) and ratings is not None else model
+
+
+def _not_about(comparisons: Comparisons, ratings: Ratings) -> Ratings:
+    """Ratings of responses that are in none of the comparisons."""
+    held_out = {turn.answer() for side in ("chosen", "rejected") for turn in turns(comparisons, side)}
+    return ratings.take([row for row, turn in enumerate(turns(ratings)) if turn.answer() not in held_out])
 
 
 def learn(
@@ -92,8 +151,10 @@ def learn(
 ) -> Outcome:
     """Fit a model of everybody and one of each person; measure both on choices of the same people that were held out.
 
-    The model that is saved is fitted on all choices; the accuracies come from a fit on two thirds of each person's.
-    Pairs made from ratings or rankings are held out by response, so that nothing held out was part of a pair seen.
+    A model of several objectives (directional) measures them by the ratings that name an `aspect`, and learns people's
+    directions from everything else. The model that is saved is fitted on all choices; the accuracies come from a fit on
+    two thirds of each person's. Pairs made from ratings or rankings are held out by response, so that nothing held out
+    was part of a pair seen.
 
     Args:
         method: a method of the room `learn` (see `penchant methods`), or the dotted path of your own class.
@@ -104,20 +165,27 @@ def learn(
         settings: the method's own settings; `penchant methods NAME` lists them.
         out: folder of the learnt model.
     """
-    comparisons, dropped, kinds = data.comparisons(of_names=encoder == "items")
+    model = build(method, encoder_of(encoder), settings)
+    ratings = None
+    if isinstance(model, Directional):
+        ratings, comparisons, dropped, kinds = data.measured()
+    else:
+        comparisons, dropped, kinds = data.comparisons(of_names=encoder == _ITEMS)
     begin = time.perf_counter()
-    items = items_of(comparisons) if encoder == "items" else []
-    vectors = encoder_of(encoder, items)
-    measured = compare(build(method, vectors, settings), *split_for(kinds)(comparisons))
-    model = adapted(build(method, vectors, settings), comparisons, comparisons)
-    model.save(out)
-    about = {"class": f"{type(model).__module__}:{type(model).__qualname__}", "encoder": encoder} | (
-        {"items": items} if items else {}
-    )
-    write_json(out / "learn.json", about)
+    items = items_of(comparisons) if encoder == _ITEMS else []
+    if items:
+        model.encoder = encoder_of(_ITEMS, items)
+    seen, held_out = split_for(kinds)(comparisons)
+    apart = None if ratings is None else _not_about(held_out, ratings)
+    measured = compare(_measured(model, apart), seen, held_out)
     if data.path is None:
-        # Whoever is forgotten takes the model that was learnt from them along.
-        Store(data.store).derived(out, users=comparisons.users, note=f"{method} model")
+        # Before there is anything: whoever is forgotten takes along what was learnt from them.
+        people = {*comparisons.users, *(ratings.users if ratings else ())}
+        Store(data.store).derived(out, users=sorted(people), note=f"{method} model")
+    adapted(_measured(model, ratings), comparisons, comparisons).save(out)
+    about = {"class": f"{type(model).__module__}:{type(model).__qualname__}", "encoder": _anywhere(encoder)}
+    about |= {"data": plain(data) | {"path": None}} | ({"items": items} if items else {})
+    write_json(out / LEARNT, about)
     accuracy, surprise = measured["accuracy"], measured["log_loss"]
     rows = [
         ["accuracy, one for all, %", report.shown(accuracy.one_for_all, signed=False)],

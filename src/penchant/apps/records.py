@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from penchant.apps.outcome import Outcome
-from penchant.errors import DataError
+from penchant.errors import DataError, PenchantError
 from penchant.feedback.importing import read
 from penchant.store import Store
 
@@ -75,11 +75,41 @@ def export(user: str, *, store: str = STORE, folder: Path | None = None) -> Outc
 
 
 def forget(user: str, *, store: str = STORE) -> Outcome:
-    """Delete a person's records, the models that were learnt from them, and what was cached of them.
+    """Delete a person's records, what was cached and what was learnt from them; models of people stay, without them.
+
+    A model that `penchant learn` made is learnt again from the others: it is then what it would be if the person had
+    never been there. A policy that `penchant align` trained cannot unlearn anybody, and is deleted.
 
     Args:
         user: who is to be forgotten.
         store: where records live.
     """
-    gone = Store(store).forget(user)
-    return Outcome({"user": user, "forgotten": str(gone)}, f"{user!r} is forgotten: {gone}")
+    from penchant.apps.learn import LEARNT, learn_without  # models take a second, which `import` need not wait for
+
+    home = Store(store)
+    notes = {learnt["path"]: learnt["note"] for learnt in home.learnt(user)}
+    models = [path for path in notes if (Path(path) / LEARNT).exists()]
+    again = []
+    for path in models:
+        try:
+            learn_without(user, Path(path), store=store, doomed=[Path(one) for one in notes if one not in models])
+            again.append(path)
+        except PenchantError as error:
+            notes[path] += f", which cannot be learnt again: {error}"
+    gone = home.forget(user, kept=again)
+    lines = [
+        f"{user!r} is forgotten: {gone}",
+        *(f"learnt again without the person: {path}" for path in again),
+        *(f"deleted: {path}, {notes[path]}" for path in gone.artefacts),
+    ]
+    if any(notes[path].endswith(" policy") for path in gone.artefacts):
+        lines.append("A policy cannot unlearn a person; `penchant align` trains it again from those who are left.")
+    data = {
+        "user": user,
+        "forgotten": str(gone),
+        "records": dict(gone.records),
+        "learnt_again": again,
+        "deleted": list(gone.artefacts),
+        "cached": gone.cached,
+    }
+    return Outcome(data, "\n".join(lines))

@@ -44,10 +44,10 @@ def kept_sums(
     keys = [response_keys(example) for example in examples]
     flat = list(dict.fromkeys(key for row in keys for key in row))
     namespace = f"log-probabilities-{fingerprint(model)}{'-bf16' * bf16}" if cache else ""
-    kept = dict(zip(flat, cache.get_many(namespace, flat), strict=True)) if cache else {}
+    whose = owners_by_key((key, people) for row, people in zip(keys, owners or (), strict=False) for key in row)
+    kept = dict(zip(flat, cache.get_many(namespace, flat, whose), strict=True)) if cache else {}
     sums = {key: _DOUBLE.unpack(value)[0] for key, value in kept.items() if value is not None}
     missing = [i for i, row in enumerate(keys) if any(key not in sums for key in row)]
-    whose = owners_by_key((key, people) for row, people in zip(keys, owners or (), strict=False) for key in row)
     join = packed if use_packing else padded
     device = next(model.parameters()).device
     with evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):

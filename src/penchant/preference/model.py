@@ -231,7 +231,8 @@ def encoded_turns(
     rows = np.array([places[turn] for turn in asked], dtype=np.int64)
     owners: list[set[str | None]] = [set() for _ in places]
     for row, user in zip(rows.tolist(), users, strict=True):
-        owners[row].add(user)
+        if user is not None:  # a name may have been taken off, to ask everybody's model: that makes nobody an owner
+            owners[row].add(user)
     vectors = encode_turns(encoder, list(places), owners).astype(np.float64)
     if not np.isfinite(vectors).all():
         raise DataError(f"The encoder {encoder.name} gave NaN or infinite numbers for {len(places)} payloads.")
