@@ -1,35 +1,41 @@
-"""Records to files and back, without loss: Parquet for speed, JSON Lines for people and other trainers.
+r"""Records to files, without loss: Parquet for speed, JSON Lines for people and trainers; `import` reads both.
 
 In JSON Lines, payloads of `form` "messages" are written as real lists of messages, so that what we write trains
 elsewhere.
+
+>>> import tempfile
+>>> from penchant.records import Comparisons
+>>> votes = Comparisons.from_rows([{"prompt": "2 + 2?", "chosen": "4", "rejected": "5", "user": "ann"}])
+>>> file = Path(tempfile.mkdtemp()) / "votes.jsonl"
+>>> with writing(file) as write:
+...     write(votes)
+>>> file.read_text()
+'{"kind":"comparison","prompt":"2 + 2?","chosen":"4","rejected":"5","strength":1.0,"user":"ann"}\n'
 """
 
 import json
-from collections.abc import Iterable
-from datetime import UTC, date, datetime, time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from penchant.errors import DataError
-from penchant.records import KINDS, Records, canonical_json
+from penchant.errors import DataError, SettingsError
+from penchant.records import PAYLOADS, Records, canonical_json
 from penchant.whole import whole_file
 
-_PAYLOADS = {"prompt", "chosen", "rejected", "response", "responses", "messages"}
+FORMS = (".jsonl", ".parquet")
+_BATCH = 10_000  # rows held as Python objects at once
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write one value as JSON."""
     with whole_file(path) as partial:
         partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def write_parquet(records: Records, path: Path) -> None:
-    """Write records as Parquet; the kind is kept in the file's metadata."""
-    table = with_kind(records)
-    _write_columns([table], table.schema, path)
 
 
 def with_kind(records: Records) -> pa.Table:
@@ -43,6 +49,40 @@ def kind_of(schema: pa.Schema) -> str | None:
     return kind.decode() if kind else None
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[Callable[[Records], None]]:
+    """A function that writes records, called as often as there are parts; the file appears when all is written.
+
+    Args:
+        path: ends in .jsonl, where each line names its kind, or in .parquet, which holds records of one kind. A
+            `{kind}` in its name gives each kind a file of its own. Without records there is no file.
+
+    Raises:
+        SettingsError: the name has another ending.
+        DataError: records of a second kind for the same Parquet file.
+        StorageError: the disk is full or cannot be written to; what was there before still is.
+    """
+    if path.suffix not in FORMS:
+        raise SettingsError(f"{path.name!r} must end in .jsonl or .parquet, which says how records are written.")
+    files: dict[Path, tuple[str, Callable[[pa.Table], Any]]] = {}
+    with ExitStack() as open_files:
+
+        def write(records: Records) -> None:
+            file = path.with_name(path.name.replace("{kind}", records.kind))
+            table = with_kind(records)
+            if file not in files:
+                files[file] = records.kind, open_files.enter_context(_opened(file, table.schema))
+            kind, write_table = files[file]
+            if records.kind != kind and path.suffix == ".parquet":
+                raise DataError(
+                    f"{path.name} would hold {kind} and {records.kind} records, which have different columns. Write "
+                    f"JSON Lines (.jsonl), or a file for each: '{path.stem}-{{kind}}.parquet'."
+                )
+            write_table(table)
+
+        yield write
+
+
 def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
     """Write tables of any columns as one file, one after the other, so that never more than one is in memory.
 
@@ -54,118 +94,87 @@ def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> N
     Raises:
         DataError: JSON cannot hold a value.
     """
-    if path.suffix == ".jsonl":
-        _write_lines(tables, kind_of(schema), path)
-    else:
-        _write_columns(tables, schema, path)
-
-
-def _write_columns(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
-    with whole_file(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as out:
+    with _opened(path, schema) as write_table:
         for table in tables:
-            out.write_table(table)
+            write_table(table)
 
 
-def read_parquet(path: Path) -> Records:
-    """Records from a file that `write_parquet` wrote.
+@contextmanager
+def _opened(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], Any]]:
+    with whole_file(path) as partial:
+        if path.suffix == ".jsonl":
+            with partial.open("wb") as lines:
+                yield lambda table: lines.writelines(_lines(table))
+        else:
+            with pq.ParquetWriter(partial, schema, compression="zstd") as columns:
+                yield columns.write_table
 
-    Raises:
-        DataError: the file cannot be read, or does not say what kind of records it holds.
-    """
+
+# JSON lines ----------------------------------------------------------------------------------------------------------
+
+_encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+def _refuse(number: str) -> float:
+    raise ValueError(f"{number} may be written in several ways")
+
+
+_decode_without_floats = msgspec.json.Decoder(float_hook=_refuse).decode
+
+
+def _lines(table: pa.Table) -> Iterator[bytes]:
+    """One JSON object a row, with its kind if the table has one; absent values are left out."""
+    kind = kind_of(table.schema)
+    named = {} if kind is None else {"kind": kind}
+    for name in table.column_names:
+        if not _has_json(table[name]):
+            raise DataError(
+                f"`{name}` ({table.schema.field(name).type}) cannot be written as JSON, which has no infinite numbers, "
+                "NaN or bytes; write Parquet instead."
+            )
+    for batch in table.to_batches(max_chunksize=_BATCH):
+        there = batch.select([name for name in batch.schema.names if batch[name].null_count < len(batch)])
+        is_full = not any(column.null_count for column in there.columns)
+        for row in there.to_pylist():
+            present = row if is_full else {name: value for name, value in row.items() if value is not None}
+            if row.get("form") == "messages" or kind == "conversation":
+                present |= _as_messages(present)
+            yield _encode(named | present) + b"\n"
+
+
+def _has_json(column: pa.ChunkedArray) -> bool:
+    """Whether JSON has a form for every value of a column from which it can be read back."""
+    kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _has_json(pc.list_flatten(column))
+    if pa.types.is_struct(kind):
+        return all(_has_json(pc.struct_field(column, [i])) for i in range(kind.num_fields))
+    if pa.types.is_floating(kind):
+        return pc.all(pc.is_finite(column)).as_py() is not False
+    unlike = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_decimal, pa.types.is_duration)
+    return not any(test(kind) for test in unlike)
+
+
+def _as_messages(row: dict[str, Any]) -> dict[str, Any]:
+    payloads = {name: row[name] for name in (*PAYLOADS, "messages") if name in row}
+    return {
+        name: [_message_list(one) for one in value] if isinstance(value, list) else _message_list(value)
+        for name, value in payloads.items()
+    }
+
+
+def _message_list(text: str) -> Any:
+    """The messages of a canonical payload; one that is not canonical stays text, and so reads back."""
+    if text[:1] != "[":
+        return text
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path.name} cannot be read as Parquet: {error}.") from error
-    return _kind(kind_of(table.schema), path)(table.replace_schema_metadata(None))
-
-
-def _kind(kind: str | None, path: Path) -> type[Records]:
-    if kind is None or kind not in KINDS:
-        raise DataError(
-            f"{path.name} does not say which kind of records it holds (found {kind!r}); read it with `penchant import`."
-        )
-    return KINDS[kind]
-
-
-def write_jsonl(records: Records, path: Path) -> None:
-    """Write one JSON object a record, with its kind; absent values are left out."""
-    _write_lines([records.table], records.kind, path)
-
-
-def _write_lines(tables: Iterable[pa.Table], kind: str | None, path: Path) -> None:
-    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as out:
-        for table in tables:
-            for batch in table.to_batches(max_chunksize=10_000):
-                out.writelines(_line(_outward(row, kind)) for row in batch.to_pylist())
-
-
-def _line(row: dict[str, Any]) -> str:
-    try:
-        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_dated) + "\n"
-    except (TypeError, ValueError) as error:
-        raise DataError(f"A row cannot be written as JSON ({error}); write Parquet instead: {str(row)[:80]}") from error
-
-
-def _dated(value: Any) -> str:
-    if not isinstance(value, date | time):
-        raise TypeError(f"it holds a {type(value).__name__}")
-    return value.isoformat()
-
-
-def _outward(row: dict[str, Any], kind: str | None) -> dict[str, Any]:
-    row = ({} if kind is None else {"kind": kind}) | {name: value for name, value in row.items() if value is not None}
-    if isinstance(row.get("time"), datetime):
-        row["time"] = row["time"].isoformat(timespec="microseconds")
-    if row.get("form") == "messages" or kind == "conversation":
-        for name in _PAYLOADS & row.keys():
-            value = row[name]
-            row[name] = [_decoded(one) for one in value] if name == "responses" else _decoded(value)
-    return row
-
-
-def _decoded(text: str) -> Any:
-    """The messages behind a canonical payload; a payload that is not canonical stays text, and so reads back."""
+        if _encode_sorted(_decode_without_floats(text)).decode() == text:
+            return msgspec.Raw(text.encode())  # as it stands: what wrote it again was ten times slower
+    except (ValueError, RecursionError):
+        pass
     try:
         value = json.loads(text)
-        return value if isinstance(value, list) and canonical_json(value) == text else text
+        return value if canonical_json(value) == text else text
     except (ValueError, RecursionError):  # no JSON, or JSON that has no canonical form, such as NaN
         return text
-
-
-def read_jsonl(path: Path) -> Records:
-    """Records from a file that `write_jsonl` wrote.
-
-    Raises:
-        DataError: a line is not JSON or of another kind; with its number.
-    """
-    rows: list[dict[str, Any]] = []
-    kinds: set[str] = set()
-    try:
-        with path.open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    row = json.loads(line)
-                    kinds.add(row.pop("kind"))
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise DataError(
-                        f"{path.name}, line {number}: not a record that penchant wrote ({error!r}); read foreign files "
-                        "with `penchant import`."
-                    ) from error
-                rows.append(_inward(row))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8: {error}.") from error
-    if len(kinds) != 1:
-        raise DataError(f"{path.name} holds records of {len(kinds)} kinds ({sorted(kinds)}); one file holds one kind.")
-    return _kind(kinds.pop(), path).from_rows(rows)
-
-
-def _inward(row: dict[str, Any]) -> dict[str, Any]:
-    if "time" in row:
-        row["time"] = datetime.fromisoformat(row["time"]).astimezone(UTC)
-    for name in _PAYLOADS & row.keys():
-        value = row[name]
-        if name == "responses":
-            row[name] = [one if isinstance(one, str) else canonical_json(one) for one in value]
-        elif not isinstance(value, str):
-            row[name] = canonical_json(value)
-    return row

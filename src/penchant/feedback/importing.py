@@ -335,7 +335,9 @@ def _column(chosen: Format, given: Given, piece: Chunk) -> Column | None:
 
 def _of_column(column: Column, source: str) -> Part:
     kind = KINDS[column.kind]
-    table = column.table.append_column("source", pa.array([source] * len(column.table)))
+    table = column.table
+    if "source" not in table.column_names:
+        table = table.append_column("source", pa.array([source] * len(table)))
     reasons, why = _reasons(kind, table, column.problems)
     counts = np.bincount(why, minlength=len(reasons)).tolist()
     records = kind(table.filter(pa.array(why == 0)) if counts[0] < len(table) else table)
@@ -407,9 +409,8 @@ def _table(kind: type[Records], records: list[dict[str, Any]], source: str) -> t
     arrays: dict[str, Any] = {}
     problems: dict[str, Mask] = {}
     for column in kind.schema:
-        values = [record.get(column.name) for record in records]
-        if column.name == "source":
-            values = [source if value is None else value for value in values]
+        absent = source if column.name == "source" else None  # a converter that says None means None
+        values = [record.get(column.name, absent) for record in records]
         try:
             arrays[column.name] = pa.array(values, column.type)
         except (pa.ArrowException, UnicodeEncodeError, TypeError, ValueError, OverflowError):

@@ -42,11 +42,10 @@ from penchant.feedback.formats.layout import (
 )
 from penchant.feedback.formats.messages import is_messages, messages, said
 from penchant.feedback.formats.outcomes import decided, preferred
-from penchant.records import KINDS
+from penchant.records import KINDS, PAYLOADS
 from penchant.settings import read_recipe
 
 _MORE = {"comparison": ("first", "second", "winner"), "rating": ("aspects",), "ranking": ("order",)}
-_PAYLOADS = ("prompt", "chosen", "rejected", "response", "responses")
 _JSON = ("messages", "states", "actions", "next_states")
 _OURS = ("form", "extra", "source")
 _LARGEST_FILE = 1 << 16
@@ -201,7 +200,7 @@ def _made(
         value = _at_path(row, path)
         found[column] = _looked_up(value, tables.get(column), path)
     found |= constants
-    columns = _as_messages(found) if any(is_messages(found.get(name)) for name in _PAYLOADS) else found
+    columns = _as_messages(found) if any(is_messages(found.get(name)) for name in PAYLOADS) else found
     schema = {field.name: field.type for field in KINDS[kind].schema}
     made = {
         column: cast(column, value, schema.get(column, pa.string()), str(named.get(column, column)))
@@ -249,7 +248,7 @@ def _ordered(made: dict[str, Any]) -> None:
 def _as_messages(found: dict[str, Any]) -> dict[str, Any]:
     """The payloads as canonical JSON, when one of them is a list of messages."""
     changed = dict(found, form="messages")
-    for name in _PAYLOADS:
+    for name in PAYLOADS:
         value = found.get(name)
         if is_messages(value):
             changed[name] = json_text(messages(value, name))
