@@ -18,7 +18,7 @@ from penchant.align import DPO, TrainerSettings, train
 
 def run(folder: Path, **changes):
     settings = TrainerSettings(steps=3, examples_per_batch=7, learning_rate=3e-3, seed=1, eval_steps=3, **changes)
-    policy = TinyPolicy()
+    policy = TinyPolicy(tied=True)  # one weight by two names: shared out once, saved once
     held_out = comparisons(5, seed=4)
     return policy, train(
         DPO(beta=0.5), policy, comparisons(), settings=settings, folder=folder, held_out=held_out, progress=False

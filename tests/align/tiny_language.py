@@ -19,7 +19,7 @@ WORDS = tuple(
 class TinyPolicy:
     """What the trainer asks of a policy, with weights drawn from a seed."""
 
-    def __init__(self, seed=0, *, dropout=0.0, lora_rank=None):
+    def __init__(self, seed=0, *, dropout=0.0, lora_rank=None, tied=False):
         vocabulary = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", *WORDS])}
         words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
         words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -37,6 +37,7 @@ class TinyPolicy:
             max_position_embeddings=64,
             initializer_range=0.2,
             attention_dropout=dropout,
+            tie_word_embeddings=tied,
             pad_token_id=0,
             bos_token_id=1,
             eos_token_id=2,

@@ -9,7 +9,7 @@ from penchant.align import DPO, RewardModel, Supervised, TrainerSettings
 from penchant.apps.align import Policy, align
 from penchant.apps.data import Data
 from penchant.apps.learn import encoder_of, learn, loaded
-from penchant.errors import DataError, UnknownNameError
+from penchant.errors import DataError, SettingsError, UnknownNameError
 from penchant.feedback.lessons import comparisons, critique_lessons
 from penchant.records import Comparisons, Conversations, Rankings, canonical_json
 
@@ -46,6 +46,27 @@ def test_a_reward_model_is_trained_and_then_serves_a_model_of_each_person(model,
     assert learnt["one_for_all"] > 0.9, "yes and no are told apart"
     with pytest.raises(UnknownNameError, match="minilm"):
         encoder_of("minilmm")
+
+
+def test_a_finished_run_is_told_from_a_new_one_and_a_moved_record_is_written_again(model, votes, tmp_path, own_cache):
+    run = {"data": Data(path=votes), "policy": Policy(model=model), "trainer": TRAINER, "out": tmp_path / "aligned"}
+    first = align(**run)
+    assert first.text.startswith("dpo: 48 examples, 2 steps, starts anew\n")
+    files = {path: path.read_bytes() for path in (tmp_path / "aligned").glob("*.*") if path.is_file()}
+    (tmp_path / "aligned" / "result.json").unlink()  # as by a kill between the policy and the command's own record
+    again = align(**run)
+    assert again.text.startswith("dpo: 48 examples, 2 steps, finished before, at step 2 of 2: nothing was trained\n")
+    assert again.data == first.data
+    assert {path: path.read_bytes() for path in files} == files
+    with pytest.raises(SettingsError, match="already holds a run"):
+        align(**run, resume=False)
+
+
+def test_of_several_processes_one_writes(model, votes, tmp_path, own_cache, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    align(data=Data(path=votes), policy=Policy(model=model), trainer=TRAINER, out=tmp_path / "aligned")
+    assert not list((tmp_path / "aligned").glob("*.yaml"))
+    assert not (tmp_path / "aligned" / "result.json").exists()
 
 
 def test_what_a_method_reads_is_taken_as_it_is_and_the_rest_is_counted(tmp_path):

@@ -356,8 +356,14 @@ class _Loop(transformers.Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """As the policy saves itself: a checkpoint can be loaded as one, and no pickled arguments lie beside it."""
-        if self.args.should_save:
-            self.policy.save(Path(output_dir or self.folder), **({} if state_dict is None else {"weights": state_dict}))
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.folder)
+        if state_dict is None:
+            self.policy.save(folder)
+        else:  # gathered, tied weights no longer share their memory, by which they are known to be one
+            tied = self.policy.model.all_tied_weights_keys
+            self.policy.save(folder, weights={name: w for name, w in state_dict.items() if name not in tied})
 
     def _losses(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         scores = self.policy.scores(model, batch)
