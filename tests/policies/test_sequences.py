@@ -1,5 +1,7 @@
 import copy
 import random
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,20 +10,56 @@ from torch import nn
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    Cohere2Config,
+    Cohere2ForCausalLM,
     CohereConfig,
     CohereForCausalLM,
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3NextConfig,
+    Qwen3NextForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
+    StableLmConfig,
+    StableLmForCausalLM,
+    Starcoder2Config,
+    Starcoder2ForCausalLM,
 )
 
 from penchant.errors import DataError, SettingsError
-from penchant.policies import sequences
+from penchant.policies import attention, sequences
 from penchant.policies.sequences import Batch, Example, can_pack, packed, padded, token_log_probabilities
 
 # peft 0.21 asks transformers 5.23 for a property by its old name.
@@ -39,6 +77,9 @@ SIZES = {
     # Large weights, so that what a token sees changes its probability well beyond rounding.
     "initializer_range": 0.3,
 }
+
+
+PLAIN = {"vocab_size": VOCABULARY, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 def llama(**settings) -> LlamaForCausalLM:
@@ -194,7 +235,7 @@ def test_models_of_other_kinds_keep_their_own_logits(kind, config, largest, monk
     tested = kind(config).eval()
     examples = random_examples(4, seed=5)
     assert_matches_by_hand(tested, examples, padded(examples, pad=0))
-    if can_pack(tested):
+    if kind in (CohereForCausalLM, GPT2LMHeadModel):
         assert_matches_by_hand(tested, examples, packed(examples, pad=0))
 
 
@@ -236,17 +277,104 @@ def test_data_parallel_wrappers_are_called_not_bypassed(model):
     assert calls == [["attention_mask", "input_ids", "position_ids", "use_cache"]]
 
 
-def test_only_models_with_dense_attention_and_explicit_positions_can_be_packed(model):
+LOUDLY = "prompts are computed again for every response"
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (
+            lambda: BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=8, n_layer=1, n_head=2)),
+            "position_ids",
+        ),
+        (lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8)), "sliding window of 8"),
+        (lambda: Gemma2ForCausalLM(Gemma2Config(**SIZES, head_dim=8, sliding_window=8)), "sliding window of 8"),
+        (lambda: Qwen3NextForCausalLM(Qwen3NextConfig(**SIZES, head_dim=8)), "linear_attention"),
+    ],
+    ids=["no positions", "windows without our attention", "windows in eager attention", "recurrent layers"],
+)
+def test_a_model_that_cannot_share_a_prompt_says_so_once_and_why(made, why):
     torch.manual_seed(0)
+    tested = made()
+    with pytest.warns(UserWarning, match=f"{LOUDLY}.*{why}"):
+        assert not can_pack(tested)
+    assert not can_pack(tested)  # a second warning would be an error
+
+
+def test_a_model_is_packed_bare_and_with_adapters(model):
     assert can_pack(model)
     assert can_pack(get_peft_model(copy.deepcopy(model), LoraConfig(target_modules="all-linear")))
-    assert can_pack(GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_embd=8, n_layer=1, n_head=2)))
-    assert can_pack(MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None)))
-    assert not can_pack(MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8)))
-    assert not can_pack(Gemma2ForCausalLM(Gemma2Config(**SIZES, head_dim=8)))
-    assert not can_pack(BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=8, n_layer=1, n_head=2)))
     with pytest.raises(SettingsError, match="not a causal language model"):
         can_pack(nn.Linear(2, 2))
+
+
+# What docs/rooms/align.md lists. Sliding windows are shorter than the rows, so that they matter.
+ARCHITECTURES = {
+    "Cohere": lambda: CohereForCausalLM(CohereConfig(**SIZES)),
+    "Cohere2": lambda: Cohere2ForCausalLM(Cohere2Config(**SIZES, sliding_window=5)),
+    "DeepseekV3": lambda: DeepseekV3ForCausalLM(
+        DeepseekV3Config(
+            **SIZES | {"num_key_value_heads": 4, "n_routed_experts": 2, "num_experts_per_tok": 1, "n_group": 1},
+            topk_group=1,
+            q_lora_rank=8,
+            kv_lora_rank=8,
+            qk_rope_head_dim=8,
+            qk_nope_head_dim=8,
+            v_head_dim=8,
+        )
+    ),
+    "Falcon": lambda: FalconForCausalLM(FalconConfig(**PLAIN, hidden_size=32, initializer_range=0.3)),
+    "Gemma": lambda: GemmaForCausalLM(GemmaConfig(**SIZES, head_dim=8)),
+    "Gemma3": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=5, layer_types=["sliding_attention", "full_attention"])
+    ),
+    "GPT2": lambda: GPT2LMHeadModel(
+        GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3)
+    ),
+    "GPTNeoX": lambda: GPTNeoXForCausalLM(
+        GPTNeoXConfig(**PLAIN, hidden_size=32, intermediate_size=48, initializer_range=0.3)
+    ),
+    "Granite": lambda: GraniteForCausalLM(GraniteConfig(**SIZES)),
+    "Llama": llama,
+    "Mistral": lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=5)),
+    "Mixtral": lambda: MixtralForCausalLM(MixtralConfig(**SIZES, num_local_experts=2)),
+    "Olmo2": lambda: Olmo2ForCausalLM(Olmo2Config(**SIZES)),
+    "OPT": lambda: OPTForCausalLM(OPTConfig(**PLAIN, hidden_size=32, ffn_dim=48, word_embed_proj_dim=32, init_std=0.3)),
+    "Phi": lambda: PhiForCausalLM(PhiConfig(**SIZES)),
+    "Phi3": lambda: Phi3ForCausalLM(Phi3Config(**SIZES, pad_token_id=0)),
+    "Qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES)),
+    "Qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8)),
+    "SmolLM3": lambda: SmolLM3ForCausalLM(SmolLM3Config(**SIZES, pad_token_id=0)),
+    "StableLm": lambda: StableLmForCausalLM(StableLmConfig(**SIZES)),
+    "Starcoder2": lambda: Starcoder2ForCausalLM(Starcoder2Config(**SIZES)),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_packed_rows_have_the_values_and_gradients_of_padded_ones_in_every_architecture_that_the_docs_list(name):
+    torch.manual_seed(0)
+    tested = ARCHITECTURES[name]().eval()
+    attention.install(tested)
+    assert can_pack(tested)
+    follow_up = Example((9, 8, 7), ((1, 2), (1, 2, 3, 4, 5), (1, 2, 3, 4, 6, 7)), given=(0, 3, 4))
+    examples = [*random_examples(5, seed=8), follow_up, Example(follow_up.prompt, ((4, 4), (1, 2, 3)))]
+
+    def found(form):
+        tested.zero_grad()
+        sums = token_log_probabilities(tested, form(examples, pad=0)).sums()
+        (sums @ torch.linspace(-1, 1, len(sums))).backward()
+        return sums.detach(), torch.cat([p.grad.flatten() for p in tested.parameters() if p.grad is not None])
+
+    (plain, plain_gradient), (shared, gradient) = found(padded), found(packed)
+    torch.testing.assert_close(shared, plain, rtol=1e-4, atol=0)
+    assert torch.norm(gradient - plain_gradient) < 1e-4 * torch.norm(plain_gradient)
+    assert torch.cosine_similarity(gradient.double(), plain_gradient.double(), dim=0) > 0.9999
+
+
+def test_the_docs_list_the_architectures_that_are_tested():
+    page = Path(__file__).parents[2].joinpath("docs/rooms/align.md").read_text(encoding="utf-8")
+    listed = page.split("<!-- architectures -->")[1]
+    assert re.findall(r"`(\w+)`", listed) == list(ARCHITECTURES)
 
 
 def test_packing_that_a_model_ignores_is_found_out_by_trying(model):
@@ -258,7 +386,8 @@ def test_packing_that_a_model_ignores_is_found_out_by_trying(model):
             return super().forward(input_ids, attention_mask, counted, use_cache)
 
     assert can_pack(WithoutHead(model))
-    assert not can_pack(Deaf(model))
+    with pytest.warns(UserWarning, match="a trial gave other values"):
+        assert not can_pack(Deaf(model))
 
 
 def test_packing_fills_rows_up_to_the_limit_and_computes_each_prompt_once():
@@ -266,8 +395,9 @@ def test_packing_fills_rows_up_to_the_limit_and_computes_each_prompt_once():
     batch = packed(examples, pad=0)
     assert batch["input_ids"].tolist() == [[1, 1, 1, 1, 1, 2, 3], [6, 6, 6, 7, 4, 4, 5]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 5], [0, 1, 2, 3, 0, 1, 2]]
-    assert batch["predictor"][batch["response"] >= 0].tolist() == [4, 4, 2, 5]
-    assert batch["response"].tolist() == [[-1] * 5 + [0, 1], [-1] * 3 + [3] + [-1] * 2 + [2]]
+    assert batch["predictor"].tolist() == [4, 4, 5, 2]
+    assert batch["response"].tolist() == [0, 1, 2, 3]
+    assert list(zip(batch["row"].tolist(), batch["column"].tolist(), strict=True)) == [(0, 5), (0, 6), (1, 6), (1, 3)]
     assert batch["example"].tolist() == [0, 0, 1, 2]
     assert packed(examples, pad=0, max_tokens=14)["input_ids"].shape == (1, 14)
     with pytest.raises(DataError, match=r"7 tokens .* a row may hold 6"):

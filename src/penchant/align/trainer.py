@@ -33,6 +33,7 @@ from penchant.align.callbacks import Bar, Safekeeping
 from penchant.align.checkpoints import POLICY, STATE, Start, checkpoint_at, find_start, held, remove_old
 from penchant.align.processes import meet, of_first
 from penchant.align.recipe import RUN, TrainerSettings, arguments_of, recipe_of
+from penchant.align.recompute import cheap_contexts
 from penchant.align.reference import kept_reference
 from penchant.cache import RowCache
 from penchant.errors import DataError, SettingsError, StorageError
@@ -198,6 +199,21 @@ def _silent() -> Iterator[None]:
             log.enable_progress_bar()
 
 
+def _make_state(optimizer: torch.optim.Optimizer) -> None:
+    """The state of a first step, which is allocated lazily: a step of gradient and rate zero, not counted."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    for state in optimizer.state.values():
+        state["step"].zero_()
+
+
 class _Totals:
     """Weighted means of named numbers over batches and processes."""
 
@@ -279,6 +295,16 @@ class _Loop(transformers.Trainer):
             state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
         self.is_fsdp_enabled = True
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """As theirs, with its state in place before the first step.
+
+        Allocated after it, between what a step leaves behind, it would keep memory from growing together again.
+        """
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if not self.is_fsdp_enabled:
+            _make_state(optimizer)
+        return optimizer
+
     def learn_reference(self, cache: RowCache | None, *, resumes: bool) -> None:
         """What the policy thought of every response before its first step."""
         model: Any = self.policy.model.to(self.args.device)
@@ -297,6 +323,10 @@ class _Loop(transformers.Trainer):
         if bar:
             self.add_callback(Bar())
         checkpoint = self.start.checkpoint
+        how = self.settings.recompute
+        if how != "nothing" and not self.is_fsdp_enabled and self.policy.model.supports_gradient_checkpointing:
+            options = {"use_reentrant": False} | ({"context_fn": cheap_contexts} if how == "cheap" else {})
+            self.policy.model.activation_checkpointing_enable(options)
         try:
             with keeping, _silent():
                 self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -331,6 +361,8 @@ class _Loop(transformers.Trainer):
     def _hand_back(self) -> None:
         """The loop switches the key-value cache off, dropout on and, for bf16, wraps the forward pass."""
         self.policy.model.config.use_cache, was_training = self.before
+        if self.policy.model.is_activation_checkpointing:
+            self.policy.model.activation_checkpointing_disable()
         self.policy.model.train(was_training)
         self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
 

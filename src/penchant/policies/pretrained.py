@@ -14,11 +14,11 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 
 from penchant.errors import DataError, SettingsError, UnknownNameError
-from penchant.policies import gguf, rendering
+from penchant.llama import SMALL_CHAT, gguf_file, is_gguf
+from penchant.policies import attention, gguf, rendering
 from penchant.policies.sequences import Example
 from penchant.turns import Form
 
-SMALL_CHAT = "small-chat"
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Task = Literal["CAUSAL_LM", "SEQ_CLS"]  # as peft calls them: to write, or to give one number for a text
 Condition = str | None | Sequence[str | None]
@@ -64,6 +64,7 @@ def load(model: str, *, precision: Precision = "auto", task: Task = "CAUSAL_LM")
         raise DataError(
             f"The tokenizer of {model!r} does not tell where its tokens lie in a text; it needs a fast one."
         )
+    attention.install(loaded)
     ready: Any = loaded
     return ready.to(device).eval(), tokenizer
 
@@ -75,9 +76,7 @@ def folder_of(model: str) -> str:
         MissingExtraError: "small-chat" is asked for, but its package is not installed.
         DataError: a GGUF file cannot be read.
     """
-    if model == SMALL_CHAT:
-        return str(gguf.converted(gguf.small_chat()))
-    return str(gguf.converted(Path(model))) if model.endswith(".gguf") else model
+    return str(gguf.converted(gguf_file(model))) if is_gguf(model) else model
 
 
 class Pretrained:

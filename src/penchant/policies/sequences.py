@@ -1,9 +1,10 @@
-"""Exact log-probabilities of responses under a causal language model, with the prompt computed once.
+"""Exact log-probabilities of responses under a causal language model, with nothing computed twice.
 
 An `Example` is a prompt and the responses to it, as token ids. It becomes a batch in one of two forms that give the
-same numbers: `padded`, one row for every prompt + response, or `packed`, where all responses to a prompt stand behind
-it in one row, each attends to the prompt and to itself only, and positions start again after the prompt. Against two
-padded rows that saves 2(P+C)/(P+2C) of the tokens, for k responses k(P+C)/(P+kC), and nothing is padded.
+same numbers: `padded`, one row for every prompt + response, or `packed`, where the responses are the branches of a tree
+that lies in one row: what several of them begin with (the prompt, an earlier turn, a common first sentence) stands
+there once, each token sees what leads to it only, and positions count along the branch. Against two padded rows a pair
+saves 2(P+C)/(P+2C) of the tokens, k responses k(P+C)/(P+kC), and nothing is padded.
 
 Only the hidden states that predict a response's token meet the vocabulary; the [tokens, vocabulary] matrix of a whole
 batch never exists. This works inside the model's own forward pass, so whatever a model does to its logits (scaling,
@@ -17,13 +18,18 @@ soft caps), adapters, and data-parallel wrappers stay in force.
 ([[1, 2, 3, 4, 5, 6]], [[0, 1, 2, 3, 4, 3]])
 >>> both["attention_mask"][0, 0, 5].tolist()  # the second response does not see the first
 [True, True, True, False, False, True]
+>>> conversation = Example(prompt=(1, 2), responses=((3,), (3, 4, 5)), given=(0, 2))  # 4 is the follow-up question
+>>> packed([conversation], pad=0)["input_ids"].tolist()
+[[1, 2, 3, 4, 5]]
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from functools import cached_property
+from typing import Any, Literal, NotRequired, TypedDict
 from weakref import WeakKeyDictionary
 
 import torch
@@ -32,10 +38,13 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from penchant.errors import DataError, SettingsError
+from penchant.policies import attention
+from penchant.policies.prefix_tree import PrefixTree
 
-IGNORED = -100
 # So many logits (256 MiB in float32) are made at once; more are made in parts, and made again for their gradient.
 _LARGEST_LOGITS = 2**26
+# Examples of one prompt share a row up to so many tokens: attention within a row is quadratic.
+_LONGEST_SHARED_ROW = 2048
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,9 @@ class Example:
     Attributes:
         prompt: at least one token: the first token of a response is predicted from the prompt's last.
         responses: one or more, each with at least one token to predict.
-        given: how many leading tokens of each response are context that is not predicted; () means none of any. It
-            is not 0 where tokenising another response of this prompt merged the end of the prompt into its start.
+        given: how many leading tokens of each response are context that is not predicted; () means none of any. In a
+            conversation they are the turns between the prompt and the turn that is predicted; elsewhere they are 0,
+            unless tokenising another response merged the end of the prompt into its start.
 
     Raises:
         DataError: the prompt, the list of responses or what is to be predicted of a response is empty.
@@ -73,9 +83,14 @@ class Example:
             )
 
     @property
+    def tree(self) -> PrefixTree:
+        """The packed form: what the responses begin with once, then where they part."""
+        return PrefixTree([(*self.prompt, *response) for response in self.responses])
+
+    @cached_property
     def n_tokens(self) -> int:
-        """Tokens of the packed form: the prompt once and every response."""
-        return len(self.prompt) + sum(map(len, self.responses))
+        """Tokens of the packed form."""
+        return len(self.tree)
 
 
 class Batch(TypedDict):
@@ -88,22 +103,25 @@ class Batch(TypedDict):
         attention_mask: padded: 1 for tokens, 0 for padding, int64[rows, width]; packed: whether a token (third axis)
             sees another (fourth), bool[rows, 1, width, width].
         position_ids: int64[rows, width].
-        labels: the token itself where it is to be predicted, else -100, int64[rows, width].
-        response: the number of the response a predicted token belongs to, else -1, int64[rows, width].
-        predictor: column of the token that predicts this one (for a packed response's first token the prompt's last),
-            0 where nothing is predicted, int64[rows, width].
+        response: of each token that is predicted the number of its response, ascending, int64[tokens].
+        row: where it stands, int64[tokens].
+        column: likewise.
+        predictor: column of the token that predicts it (of a branch's first token the one where it leaves the trunk).
         example: the number of the example each response belongs to, int64[n_responses].
         n_responses: int64[].
+        pieces: packed: what `attention.attend` computes together, int64[pieces, 5].
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     position_ids: Tensor
-    labels: Tensor
     response: Tensor
+    row: Tensor
+    column: Tensor
     predictor: Tensor
     example: Tensor
     n_responses: Tensor
+    pieces: NotRequired[Tensor]
 
 
 @dataclass(frozen=True)
@@ -134,11 +152,19 @@ class TokenLogProbabilities:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """A prompt with some of its responses, the first of which has the number `first` in the batch."""
+class _Branch:
+    """A response: its number in the batch, how many tokens come before it, and how many of these are its path."""
 
-    example: Example
-    first: int
+    number: int
+    n_before: int
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A tree and the responses that are its branches, in the order of the tree's paths."""
+
+    tree: PrefixTree
+    branches: tuple[_Branch, ...]
 
 
 def padded(examples: Sequence[Example], *, pad: int, side: Literal["right", "left"] = "right") -> Batch:
@@ -152,17 +178,18 @@ def padded(examples: Sequence[Example], *, pad: int, side: Literal["right", "lef
     Raises:
         DataError: there are no examples.
     """
-    rows = []
-    for block in _blocks(examples):
-        one = block.example
-        for i, (response, given) in enumerate(zip(one.responses, one.given, strict=True)):
-            rows.append([_Block(Example(one.prompt, (response,), (given,)), block.first + i)])
-    batch, _ = _fill(rows, examples, pad, side)
-    return batch
+    rows = [
+        [_Block(PrefixTree([(*one.prompt, *response)]), (branch,))]
+        for one, branches in _numbered(examples)
+        for response, branch in zip(one.responses, branches, strict=True)
+    ]
+    return _fill(rows, examples, pad, side)
 
 
 def packed(examples: Sequence[Example], *, pad: int, max_tokens: int | None = None) -> Batch:
     """Each prompt once, its responses behind it; several examples share a row under a block-diagonal mask.
+
+    Examples of the very same prompt share it too.
 
     Args:
         examples: one or more.
@@ -172,8 +199,8 @@ def packed(examples: Sequence[Example], *, pad: int, max_tokens: int | None = No
     Raises:
         DataError: there are no examples, or one is longer than `max_tokens`.
     """
-    blocks = _blocks(examples)
-    longest = max(example.n_tokens for example in examples)
+    blocks = _merged(_numbered(examples), _LONGEST_SHARED_ROW if max_tokens is None else max_tokens)
+    longest = max(len(block.tree) for block in blocks)
     width = longest if max_tokens is None else max_tokens
     if longest > width:
         raise DataError(
@@ -182,8 +209,8 @@ def packed(examples: Sequence[Example], *, pad: int, max_tokens: int | None = No
         )
     rows: list[list[_Block]] = []
     room: list[int] = []
-    for block in sorted(blocks, key=lambda block: -block.example.n_tokens):  # first fit, longest first
-        need = block.example.n_tokens
+    for block in sorted(blocks, key=lambda block: -len(block.tree)):  # first fit, longest first
+        need = len(block.tree)
         fits = next((i for i, free in enumerate(room) if need <= free), None)
         if fits is None:
             rows.append([block])
@@ -191,71 +218,106 @@ def packed(examples: Sequence[Example], *, pad: int, max_tokens: int | None = No
         else:
             rows[fits].append(block)
             room[fits] -= need
-    batch, places = _fill(rows, examples, pad, "right")
-    batch["attention_mask"] = _block_mask(*places)
+    batch = _fill(rows, examples, pad, "right")
+    batch["attention_mask"] = torch.stack([_row_mask(row, batch["input_ids"].shape[1]) for row in rows])[:, None]
+    batch["pieces"] = torch.tensor([piece for r, row in enumerate(rows) for piece in _row_pieces(r, row)])
     return batch
 
 
-def _blocks(examples: Sequence[Example]) -> list[_Block]:
+def _numbered(examples: Sequence[Example]) -> list[tuple[Example, tuple[_Branch, ...]]]:
     if not examples:
         raise DataError("A batch needs at least one example; there are none.")
-    blocks, first = [], 0
-    for example in examples:
-        blocks.append(_Block(example, first))
-        first += len(example.responses)
+    found, first = [], 0
+    for one in examples:
+        branches = (_Branch(first + i, len(one.prompt) + given) for i, given in enumerate(one.given))
+        found.append((one, tuple(branches)))
+        first += len(one.responses)
+    return found
+
+
+def _merged(numbered: Sequence[tuple[Example, tuple[_Branch, ...]]], longest: int) -> list[_Block]:
+    """A block for each example; those of one prompt share it while no more than `longest` tokens come together."""
+    by_prompt: dict[tuple[int, ...], list[tuple[Example, tuple[_Branch, ...]]]] = {}
+    for one, branches in numbered:
+        by_prompt.setdefault(one.prompt, []).append((one, branches))
+    blocks = []
+    for of_prompt in by_prompt.values():
+        while of_prompt:
+            n_taken, n_tokens = 1, of_prompt[0][0].n_tokens
+            for one, _ in of_prompt[1:]:
+                n_tokens += one.n_tokens - len(one.prompt)
+                if n_tokens > longest:
+                    break
+                n_taken += 1
+            taken, of_prompt = of_prompt[:n_taken], of_prompt[n_taken:]
+            tree = taken[0][0].tree
+            if n_taken > 1:
+                tree = PrefixTree([(*one.prompt, *response) for one, _ in taken for response in one.responses])
+            blocks.append(_Block(tree, tuple(branch for _, branches in taken for branch in branches)))
     return blocks
 
 
 def _fill(
     rows: Sequence[Sequence[_Block]], examples: Sequence[Example], pad: int, side: Literal["right", "left"]
-) -> tuple[Batch, tuple[Tensor, Tensor]]:
-    """The batch with a mask of padding, and of each token its block within the row and its response (-1: prompt)."""
-    sizes = [sum(block.example.n_tokens for block in row) for row in rows]
+) -> Batch:
+    """The batch with a mask of padding."""
+    sizes = [sum(len(block.tree) for block in row) for row in rows]
     shape = (len(rows), max(sizes))
-    ids, position = torch.full(shape, pad), torch.zeros(shape, dtype=torch.int64)
-    owner, branch, response = (torch.full(shape, -1) for _ in range(3))
-    predictor = torch.zeros(shape, dtype=torch.int64)
+    ids, position, mask = torch.full(shape, pad), torch.zeros(shape, dtype=torch.int64), torch.zeros(shape).long()
+    predicted: list[tuple[int, Tensor]] = []  # number of the response; row, column and predictor, [3, tokens]
     for r, (row, size) in enumerate(zip(rows, sizes, strict=True)):
         at = 0 if side == "right" else shape[1] - size
-        for b, block in enumerate(row):
-            one = block.example
-            owner[r, at : at + one.n_tokens] = b
-            split = at + len(one.prompt)
-            ids[r, at:split] = torch.tensor(one.prompt)
-            position[r, at:split] = torch.arange(len(one.prompt))
-            at = split
-            for i, (tokens, given) in enumerate(zip(one.responses, one.given, strict=True)):
-                end = at + len(tokens)
-                ids[r, at:end] = torch.tensor(tokens)
-                position[r, at:end] = len(one.prompt) + torch.arange(len(tokens))
-                branch[r, at:end] = block.first + i
-                response[r, at + given : end] = block.first + i
-                predictor[r, at:end] = torch.arange(at - 1, end - 1)
-                predictor[r, at] = split - 1  # the prompt's last token predicts the first one of every response
-                at = end
+        mask[r, at : at + size] = 1
+        for block in row:
+            tree = block.tree
+            end = at + len(tree)
+            ids[r, at:end] = torch.tensor(tree.tokens)
+            position[r, at:end] = torch.tensor(tree.positions)
+            for path, branch in zip(tree.paths, block.branches, strict=True):
+                columns = at + torch.tensor(path)
+                here, before = columns[branch.n_before :], columns[branch.n_before - 1 : -1]
+                predicted.append((branch.number, torch.stack([torch.full_like(here, r), here, before])))
+            at = end
+    predicted.sort(key=lambda one: one[0])
+    lengths = torch.tensor([where.shape[1] for _, where in predicted])
+    place_row, column, predictor = torch.cat([where for _, where in predicted], dim=1)
     counts = torch.tensor([len(example.responses) for example in examples])
-    batch = Batch(
+    return Batch(
         input_ids=ids,
-        attention_mask=(owner >= 0).long(),
+        attention_mask=mask,
         position_ids=position,
-        labels=torch.where(response >= 0, ids, IGNORED),
-        response=response,
-        predictor=torch.where(response >= 0, predictor, 0),
+        response=torch.repeat_interleave(torch.arange(len(lengths)), lengths),
+        row=place_row,
+        column=column,
+        predictor=predictor,
         example=torch.repeat_interleave(torch.arange(len(examples)), counts),
         n_responses=counts.sum(),
     )
-    return batch, (owner, branch)
 
 
-def _block_mask(owner: Tensor, branch: Tensor) -> Tensor:
-    """Who sees whom, bool[rows, 1, width, width]: earlier tokens of the same block, of the prompt or one's response.
+def _row_mask(row: Sequence[_Block], width: int) -> Tensor:
+    """Who sees whom, bool[width, width]: earlier tokens on the way to one's own.
 
     Padding sees padding, itself at least: a token that sees nothing would be 0/0.
     """
-    same_block = owner[:, :, None] == owner[:, None, :]
-    in_reach = (branch[:, None, :] == -1) | (branch[:, :, None] == branch[:, None, :])
-    earlier = torch.ones(owner.shape[1], owner.shape[1], dtype=torch.bool).tril()
-    return (same_block & in_reach & earlier)[:, None]
+    mask = torch.zeros(width, width, dtype=torch.bool)
+    at = 0
+    for block in row:
+        end = at + len(block.tree)
+        mask[at:end, at:end] = torch.from_numpy(block.tree.sees())
+        at = end
+    mask[at:, at:] = True
+    return mask.tril_()
+
+
+def _row_pieces(number: int, row: Sequence[_Block]) -> Iterator[tuple[int, int, int, int, int]]:
+    at = 0
+    for block in row:
+        trunk, groups = block.tree.trunk, block.tree.groups()
+        yield number, at, at + trunk, at, at
+        for start, end in groups:
+            yield number, at + start, at + end, at, at + trunk
+        at += len(block.tree)
 
 
 def token_log_probabilities(model: nn.Module, batch: Batch) -> TokenLogProbabilities:
@@ -273,21 +335,16 @@ def token_log_probabilities(model: nn.Module, batch: Batch) -> TokenLogProbabili
         SettingsError: the model gives logits for other positions than the batch has tokens.
     """
     device = next(model.parameters()).device
-    rows, columns = (batch["response"] >= 0).nonzero(as_tuple=True)
-    response, order = batch["response"][rows, columns].sort(stable=True)
-    rows, columns = rows[order], columns[order]
-    where = rows.to(device), batch["predictor"][rows, columns].to(device)
-    targets = batch["labels"][rows, columns].to(device)
+    where = batch["row"].to(device), batch["predictor"].to(device)
+    targets = batch["input_ids"][batch["row"], batch["column"]].to(device)
     values = _scores(model, model_inputs(model, batch), where, targets)
-    return TokenLogProbabilities(values, response.to(device), int(batch["n_responses"]))
+    return TokenLogProbabilities(values, batch["response"].to(device), int(batch["n_responses"]))
 
 
 def last_tokens(batch: Batch) -> tuple[Tensor, Tensor]:
     """Row and column of each response's last token, each int64[n_responses]."""
-    rows, columns = (batch["response"] >= 0).nonzero(as_tuple=True)
-    response, order = batch["response"][rows, columns].sort(stable=True)  # columns ascend within a response
-    last = order[torch.bincount(response, minlength=int(batch["n_responses"])).cumsum(0) - 1]
-    return rows[last], columns[last]
+    last = torch.bincount(batch["response"], minlength=int(batch["n_responses"])).cumsum(0) - 1
+    return batch["row"][last], batch["column"][last]
 
 
 def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
@@ -295,7 +352,9 @@ def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
     device = next(model.parameters()).device
     mask = batch["attention_mask"].to(device)
     bare = bare_model(model)
-    if mask.ndim == 4 and bare.config._attn_implementation == "eager":  # it adds the mask to its scores
+    if "pieces" in batch and bare.config._attn_implementation == attention.NAME:
+        mask = attention.with_pieces(mask, batch["pieces"], batch["position_ids"])
+    elif mask.ndim == 4 and bare.config._attn_implementation == "eager":  # it adds the mask to its scores
         mask = torch.zeros(mask.shape, dtype=bare.dtype, device=device).masked_fill(~mask, torch.finfo(bare.dtype).min)
     arguments = {"input_ids": batch["input_ids"].to(device), "attention_mask": mask, "use_cache": False}
     if accepts(bare, "position_ids"):
@@ -372,34 +431,53 @@ def _in_parts(head: nn.Module, hidden: Tensor, targets: Tensor, rows_at_once: in
     return torch.cat([score(*part) for part in parts])
 
 
-_CAN_PACK: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_WHY_NOT: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def can_pack(model: nn.Module, scores: Callable[[nn.Module, Batch], Tensor] | None = None) -> bool:
     """Whether packed batches give this model's exact values (by default its log-probabilities).
 
-    Not so where attention is not dense (a sliding window, recurrent layers, a kernel without free masks) or where
-    positions do not come from `position_ids` (ALiBi). What the configuration does not say is tried out, once a model,
-    on a few tokens.
+    Not so where a layer is not attention, where a kernel takes no free masks, or where positions do not come from
+    `position_ids` (ALiBi). What the configuration does not say is tried out, once a model, on a few tokens. A model
+    that cannot is read from padded rows, which give the same values in more time; a warning says so and why.
     """
     bare = bare_model(model)
-    values = scores or (lambda model, batch: token_log_probabilities(model, batch).values)
+    if bare not in _WHY_NOT:
+        _WHY_NOT[bare] = _why_not(model, scores or (lambda model, batch: token_log_probabilities(model, batch).values))
+        if _WHY_NOT[bare]:
+            warnings.warn(
+                f"{type(bare).__name__}: prompts are computed again for every response, in padded rows, because "
+                f"{_WHY_NOT[bare]}. The numbers are the same; it takes longer.",
+                stacklevel=2,
+            )
+    return not _WHY_NOT[bare]
+
+
+def _why_not(model: nn.Module, values: Callable[[nn.Module, Batch], Tensor]) -> str:
+    """Why packed batches would not give the values of padded ones; empty if they do."""
+    bare = bare_model(model)
     config = bare.config.get_text_config()
-    kinds = getattr(config, "layer_types", None)
-    dense = set(kinds) <= {"full_attention"} if kinds else getattr(config, "sliding_window", None) is None
-    if not (dense and config._attn_implementation in ("sdpa", "eager") and accepts(bare, "position_ids")):
-        return False
-    if bare not in _CAN_PACK:
-        tokens = [7 * i % config.vocab_size for i in range(1, 13)]
-        trial = [Example(tuple(tokens[:4]), (tuple(tokens[4:7]), tuple(tokens[7:12])))]
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            one, other = (values(model, form(trial, pad=0)) for form in (padded, packed))
-        model.train(was_training)
-        tolerance = 1e-4 if bare.dtype in (torch.float32, torch.float64) else 0.1
-        _CAN_PACK[bare] = bool((one - other).abs().max() < tolerance)
-    return _CAN_PACK[bare]
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention" if window is None else "sliding_attention"])
+    if not kinds <= {"full_attention", "sliding_attention"}:
+        return f"it has layers of other kinds than attention: {', '.join(sorted(kinds))}"
+    if not accepts(bare, "position_ids"):
+        return "it takes no position_ids"
+    if bare.config._attn_implementation not in (attention.NAME, "sdpa", "eager"):
+        return f"its attention {bare.config._attn_implementation!r} takes no mask of ours (load it with sdpa)"
+    tokens = [7 * i % config.vocab_size for i in range(1, 16)]
+    prompt, first, rest = tuple(tokens[:4]), tuple(tokens[4:7]), tuple(tokens[7:])
+    trial = [Example(prompt, (first, rest, (*first, *rest[1:])), given=(0, 0, 4))]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), attention.watched() as windows:
+        one, other = (values(model, form(trial, pad=0)) for form in (padded, packed))
+    model.train(was_training)
+    if "sliding_attention" in kinds and window not in windows:
+        return f"its layers with a sliding window of {window} tokens use an attention of their own"
+    tolerance = 1e-4 if bare.dtype in (torch.float32, torch.float64) else 0.1
+    difference = float((one - other).abs().max())
+    return "" if difference < tolerance else f"a trial gave other values (by {difference:.2g} nats)"
 
 
 def bare_model(model: Any) -> Any:
