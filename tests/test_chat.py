@@ -243,7 +243,7 @@ def test_llama_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str],
 
 def test_nobody_else_on_this_machine_can_ask_the_engine(llama: LlamaChat):
     body = {"messages": FRANCE, "max_tokens": 1}
-    assert httpx.post(f"{llama._engine.listening_address}/v1/chat/completions", json=body).status_code == 401
+    assert httpx.post(f"{llama.engine.address}/v1/chat/completions", json=body).status_code == 401
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, llama: LlamaChat):
@@ -321,8 +321,8 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch):
 
 
 def remote(llama: LlamaChat, **settings: Any) -> OpenAIChat:
-    settings = {"api_key": llama._api_key, "attempts": 1, **settings}
-    return OpenAIChat(f"{llama._engine.listening_address}/v1", "small-chat", **settings)
+    settings = {"api_key": llama.engine.api_key, "attempts": 1, **settings}
+    return OpenAIChat(f"{llama.engine.address}/v1", "small-chat", **settings)
 
 
 def test_a_real_server_answers_as_the_engine_inside_this_process(llama: LlamaChat):
@@ -406,7 +406,7 @@ class Unreliable:
 
 @pytest.fixture
 def unreliable(llama: LlamaChat) -> Iterator[Unreliable]:
-    server = Unreliable(llama._engine.listening_address, llama._api_key)
+    server = Unreliable(llama.engine.address, llama.engine.api_key)
     yield server
     server.close()
 

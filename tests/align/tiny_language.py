@@ -70,7 +70,7 @@ class TinyPolicy:
             seed=seed,
             rows_at_once=512,
         )
-        return [[self.tokenizer.decode(s, skip_special_tokens=True) for s in samples] for samples in drawn]
+        return [[self.tokenizer.decode(list(s.tokens), skip_special_tokens=True) for s in samples] for samples in drawn]
 
     can_pack = property(lambda self: can_pack(self.model))
 

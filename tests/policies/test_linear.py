@@ -1,0 +1,96 @@
+import pytest
+import torch
+from torch import nn
+
+from penchant.policies import linear
+from penchant.policies.linear import through_onednn
+
+needs_onednn = pytest.mark.skipif(not linear._has_onednn(), reason="this torch or processor is without oneDNN")
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(40, 70), nn.GELU(), nn.Linear(70, 30, bias=False))
+
+    def forward(self, states):
+        return self.layers(states)
+
+
+@pytest.fixture
+def net() -> Net:
+    return Net()
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", [(1, 40), (8, 40), (3, 17, 40)])
+def test_values_are_those_of_the_layers_in_either_layout(net, shape):
+    states = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        plain = net(states)
+        with through_onednn(net, n_passes=1):
+            dense = net(states)
+        with through_onednn(net, n_passes=1000):
+            assert "forward" in vars(net.layers[0])
+            packed = net(states)
+    torch.testing.assert_close(dense, plain, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(packed, plain, atol=1e-6, rtol=1e-5)
+
+
+@needs_onednn
+def test_nothing_is_copied_where_memory_is_short(net, monkeypatch):
+    packed = []
+    monkeypatch.setattr(linear, "_free_memory", lambda: 2 * net.layers[0].weight.nbytes)
+    real = torch.ops.mkldnn._reorder_linear_weight
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", lambda weight: packed.append(1) or real(weight))
+    with through_onednn(net, n_passes=1000):
+        pass
+    assert len(packed) == 1
+
+
+def test_gradients_are_computed_as_ever_and_everything_is_as_before_afterwards(net):
+    states = torch.randn(5, 40)
+    net(states).sum().backward()
+    expected = [weight.grad.clone() for weight in net.parameters()]
+    net.zero_grad()
+
+    def fail():
+        with through_onednn(net, n_passes=1000):
+            net(states).sum().backward()
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
+    for weight, gradient in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(weight.grad, gradient)
+    assert not any("forward" in vars(module) for module in net.modules())
+
+
+@needs_onednn
+def test_layers_that_somebody_has_changed_or_that_are_of_other_kinds_are_left_alone(net):
+    class Twice(nn.Linear):
+        def forward(self, states):
+            return 2 * super().forward(states)
+
+    net.layers[0] = Twice(40, 70)
+    net.layers[2].forward = lambda states: states[..., :30]
+    states = torch.randn(5, 40)
+    with torch.no_grad(), through_onednn(net, n_passes=1):
+        inside = net(states)
+        assert "forward" not in vars(net.layers[0])
+    with torch.no_grad():
+        assert torch.equal(inside, net(states))
+    assert "forward" in vars(net.layers[2])
+
+
+def test_half_precision_is_left_to_torch(net):
+    net.bfloat16()
+    with torch.no_grad(), through_onednn(net, n_passes=1000):
+        assert not any("forward" in vars(module) for module in net.modules())
+
+
+def test_free_memory_is_less_than_there_is():
+    total = linear.Path("/proc/meminfo")
+    if total.exists():
+        assert 0 < linear._free_memory() <= int(total.read_text().split()[1]) * 1024
