@@ -15,7 +15,6 @@ import torch
 
 from penchant.errors import DataError, SettingsError, UnknownNameError
 from penchant.llama import SMALL_CHAT, gguf_file, is_gguf
-from penchant.llama import SMALL_CHAT, gguf_file, is_gguf
 from penchant.policies import attention, gguf, rendering
 from penchant.policies.sequences import Example
 from penchant.turns import Form
