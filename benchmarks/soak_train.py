@@ -120,30 +120,33 @@ def soak(folder: Path, n_kills: int, kinds: list[str], seed: int) -> dict[str, A
     from penchant.whole import damage
 
     prepare(folder)
-    alone: dict[str, tuple[dict[str, bytes], float]] = {}
+    alone: dict[str, dict[str, bytes]] = {}
+    lasts: dict[str, float] = {}  # seconds of the last run that nobody killed: the machine may get faster or slower
     for kind in kinds:
         begun, out = time.monotonic(), folder / f"alone-{kind}"
         if not finished(started(folder, kind, out), out):
             raise SystemExit("A training process was killed by somebody else.")
-        alone[kind] = weights(out), time.monotonic() - begun
+        alone[kind], lasts[kind] = weights(out), time.monotonic() - begun
     drawn, kills = random.Random(seed), Counter[str]()
     n_runs = n_starts = n_equal = n_idle = n_damaged = n_resumed = 0
     begun = time.monotonic()
     while kills.total() < n_kills:
         kind = kinds[n_runs % len(kinds)]
-        expected, seconds = alone[kind]
         out, killed = folder / f"run-{n_runs}", 0
         while True:
             n_starts += 1
             # With enough kills the last run is left alone; so is one that would never get beyond its own start.
-            limit = None if kills.total() >= n_kills or killed >= 40 else drawn.uniform(0, 0.7 * seconds)
+            limit = None if kills.total() >= n_kills or killed >= 40 else drawn.uniform(0, 0.7 * lasts[kind])
+            start = time.monotonic()
             if finished(started(folder, kind, out), out, within=limit):
+                if not killed:
+                    lasts[kind] = time.monotonic() - start
                 break
             killed += 1
             kills[instant(out)] += 1
             n_damaged += sum(damage(path) is not None for path in out.glob("checkpoint-*"))
         n_resumed += "resumed from step" in said(out)
-        n_equal += weights(out) == expected
+        n_equal += weights(out) == alone[kind]
         finished(started(folder, kind, out), out)
         n_idle += "nothing was trained" in said(out)
         n_runs += 1
@@ -159,7 +162,7 @@ def soak(folder: Path, n_kills: int, kinds: list[str], seed: int) -> dict[str, A
         "damaged_checkpoints": n_damaged,
         "starts": n_starts,
         "kinds": kinds,
-        "seconds_of_a_run_left_alone": {kind: round(seconds, 2) for kind, (_, seconds) in alone.items()},
+        "seconds_of_a_run_left_alone": {kind: round(seconds, 2) for kind, seconds in lasts.items()},
         "seconds": round(time.monotonic() - begun, 1),
         "seed": seed,
     }

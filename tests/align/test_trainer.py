@@ -324,6 +324,18 @@ def test_a_resumed_full_finetune_keeps_the_reference_of_the_policy_it_began_with
     assert torch.equal(again, whole)
 
 
+def test_a_reference_that_was_damaged_is_not_taken_for_another(tmp_path):
+    whole, _ = run(tmp_path, save_steps=2, keep_checkpoints=None)
+    back_to(tmp_path, 2)
+    path = tmp_path / "reference-train.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StorageError, match=r"reference-train\.safetensors is not what was written"):
+        run(tmp_path, save_steps=2, keep_checkpoints=None)
+    path.unlink()
+    again, _ = run(tmp_path, save_steps=2, keep_checkpoints=None)
+    assert torch.equal(again, whole)
+
+
 @pytest.mark.parametrize("saving", [{}, {"save_steps": 1}])
 def test_a_folder_is_not_shared_by_different_runs(tmp_path, saving):
     run(tmp_path, steps=2, **saving)

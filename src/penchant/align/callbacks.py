@@ -67,6 +67,7 @@ class Safekeeping(transformers.TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock; find the best weights by their step, for the folder may have moved."""
+        self.speaks = args.process_index == 0
         self._restart(args, state)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -96,6 +97,7 @@ class Safekeeping(transformers.TrainerCallback):
             return
         message = f"Stopped at step {step} of {n_steps}; the same call goes on from the checkpoint in {folder.name}."
         if self.received == signal.SIGTERM:
-            print(message, file=sys.stderr)
+            if self.speaks:
+                print(message, file=sys.stderr)
             raise SystemExit(128 + self.received)
         raise KeyboardInterrupt(message)

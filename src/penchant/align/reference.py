@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from penchant.align.batches import Collator, Row
 from penchant.cache import RowCache, content_key
+from penchant.errors import StorageError
 from penchant.policies.log_probabilities import kept_sums
 from penchant.whole import whole_file
 
@@ -59,6 +60,9 @@ def kept_reference(
         cache: across runs; by default the one of this account.
         resumes: whether the run goes on, so that what was kept counts.
         bf16: as in training.
+
+    Raises:
+        StorageError: what was kept is damaged.
     """
     rows = collator.rows
     if not rows:
@@ -66,10 +70,15 @@ def kept_reference(
     tokens = content_key(*(repr(row.tokens) for row in rows))
     counts = [len(row.tokens.responses) for row in rows]
     if resumes and path.exists():
-        with safe_open(path, framework="pt") as file:
-            if file.metadata()["rows"] == tokens:
-                collator.reference = file.get_tensor("values").split(counts)
-                return
+        try:
+            with safe_open(path, framework="pt") as file:
+                if file.metadata()["rows"] == tokens:
+                    collator.reference = file.get_tensor("values").split(counts)
+                    return
+        except SafetensorError as error:
+            raise StorageError(
+                f"{path} is not what was written ({error}). Delete it, and a new process computes what it held again."
+            ) from error
     cache = cache or RowCache()
     rank, n_processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     mine = reference_log_probabilities(
