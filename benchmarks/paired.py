@@ -26,11 +26,18 @@ Work = dict[str, Any]
 Found = dict[str, Any]
 
 
-def arguments(about: str) -> argparse.Namespace:
-    """The options that every benchmark has; `work` is what a process of its own is asked to do, as JSON."""
+def arguments(about: str, cases: Sequence[str] = ()) -> argparse.Namespace:
+    """The options that every benchmark has; `work` is what a process of its own is asked to do, as JSON.
+
+    Args:
+        about: the docstring of the script.
+        cases: names of parts that can be measured alone.
+    """
     parser = argparse.ArgumentParser(description=about.partition("\n")[0])
     parser.add_argument("--json", metavar="FILE", help="write the result as one line of JSON; - is stdout")
     parser.add_argument("--quick", action="store_true", help="a small form, under a minute; leaves the docs alone")
+    if cases:
+        parser.add_argument("--case", choices=cases, help="measure this one again; the others stay as they were")
     parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -106,6 +113,13 @@ class Result:
         self.numbers: Found = {"benchmark": name, "quick": quick, "repeats": repeats, "versions": versions}
         self.numbers |= {"threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))}
         self.numbers |= {"spread": {}, "refused": {}, "measured": {}}
+
+    def go_on(self) -> None:
+        """Start from the numbers that an earlier run has written, if it was of the same versions."""
+        path = RESULTS / f"{self.numbers['benchmark']}.json"
+        earlier: Found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if earlier.get("versions") == self.numbers["versions"]:
+            self.numbers = earlier | {"repeats": min(earlier["repeats"], self.numbers["repeats"])}
 
     def keep(self, case: str, found: Mapping[str, list[Found]]) -> None:
         """Every single measurement of a case, for whoever doubts a ratio."""
