@@ -43,9 +43,9 @@ class Aligner(Protocol):
         """What to train on.
 
         Returns:
-            A dictionary per example: `prompt` (str), `responses` (list of str), optional `condition` and `form`, and
-            `user` (whose record it is; None for a record without a name); every other key is a number, or a list with
-            one number per response, and reaches `loss` as a tensor.
+            A dictionary per example: `prompt` (str), `responses` (list of str), optional `condition`, `form` and
+            `given` as `Policy.encode` takes them, and `user` (whose record it is; None for a record without a name);
+            every other key is a number, or a list with one number per response, and reaches `loss` as a tensor.
         """
 
     def loss(self, scores: Any, batch: Batch, /) -> Tensor:
@@ -98,10 +98,10 @@ def encode(aligner: Aligner, policy: Any, records: Any, *, too_long: str = "erro
     for example in examples:
         rest = dict(example)
         prompt, responses = rest.pop("prompt"), rest.pop("responses")
-        condition, form = rest.pop("condition", None), rest.pop("form", None)
+        options = {name: rest.pop(name, None) for name in ("condition", "form", "given")}
         owners = (rest.pop("user"),) if "user" in rest else ()
         try:
-            tokens = policy.encode(prompt, responses, condition=condition, form=form or "text")
+            tokens = policy.encode(prompt, responses, **{name: one for name, one in options.items() if one is not None})
         except DataError:
             if too_long != "drop":
                 raise

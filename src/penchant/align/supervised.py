@@ -1,7 +1,8 @@
 """Supervised fine-tuning: make good responses likely, optionally under a condition that says what made them good.
 
 The loss is on response tokens only: minus the sum over a response's tokens of log pi(token | prompt, condition, tokens
-before), averaged over rows (Wang et al. 2024, "Arithmetic control of LLMs"); without a condition it is plain SFT.
+before), averaged over rows (Wang et al. 2024, "Arithmetic control of LLMs"); without a condition it is plain SFT. All
+answers of one conversation are one example, read in one pass.
 
 >>> Supervised().examples([{"prompt": "2 + 2?", "response": "4", "condition": "Be brief."}])
 [{'prompt': '2 + 2?', 'responses': ['4'], 'condition': 'Be brief.', 'form': None}]
@@ -25,7 +26,7 @@ class Supervised:
     """Trains a policy on responses worth imitating.
 
     Args:
-        per_token: average over the tokens of a response instead of summing, so that long responses weigh no more.
+        per_token: average over the tokens of an example instead of summing, so that long ones weigh no more.
         minimum: of ratings, the lowest score worth imitating.
     """
 
@@ -66,10 +67,11 @@ class Supervised:
             if len(rows) < len(rated):
                 self.dropped_ = {"score below the minimum": len(rated) - len(rows)}
         elif isinstance(records, Conversations):
-            turns = [_turns(messages_of(text)) for text in records.table["messages"].to_pylist()]
-            rows = [turn for of_conversation in turns for turn in of_conversation]
-            if not all(turns):
-                self.dropped_ = {"no answer of the assistant in it": sum(not of_one for of_one in turns)}
+            found = [_answers(messages_of(text)) for text in records.table["messages"].to_pylist()]
+            answered = [example for example in found if example["responses"]]
+            if len(answered) < len(found):
+                self.dropped_ = {"no answer of the assistant in it": len(found) - len(answered)}
+            return answered
         else:
             rows = [dict(row) for row in records]
         for number, row in enumerate(rows):
@@ -88,18 +90,34 @@ class Supervised:
         ]
 
     def loss(self, log_probabilities: TokenLogProbabilities, batch: Batch) -> Tensor:
-        """Negative log-likelihood of each response, nats, [examples]."""
-        return objectives.nll(log_probabilities.means() if self.per_token else log_probabilities.sums())
+        """Negative log-likelihood of each example, nats, [examples].
+
+        Args:
+            log_probabilities: of every response token under the policy.
+            batch: with `example`.
+        """
+        total = objectives.nll(_per_example(log_probabilities.sums(), batch))
+        return total / _per_example(log_probabilities.lengths(), batch) if self.per_token else total
 
     def metrics(self, log_probabilities: TokenLogProbabilities, batch: Batch) -> dict[str, Tensor]:
-        """Nats per token of each response, [examples]."""
-        return {"nll_per_token": -log_probabilities.means()}
+        """Nats per token of each example, [examples]."""
+        total = -_per_example(log_probabilities.sums(), batch)
+        return {"nll_per_token": total / _per_example(log_probabilities.lengths(), batch)}
 
 
-def _turns(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each answer of the assistant after all that was said before it."""
-    return [
-        {"prompt": canonical_json(messages[:i]), "response": canonical_json([message]), "form": "messages"}
-        for i, message in enumerate(messages)
-        if i > 0 and message["role"] == "assistant"
-    ]
+def _per_example(values: Tensor, batch: Batch) -> Tensor:
+    """Sums over the responses of each example, [examples]."""
+    example: Tensor = batch["example"]
+    return values.new_zeros(int(example[-1]) + 1).index_add(0, example, values)
+
+
+def _answers(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each answer of the assistant after all that was said before it; the first thing said is never one."""
+    places = [i for i, message in enumerate(messages) if i > 0 and message["role"] == "assistant"]
+    first = places[0] if places else len(messages)
+    return {
+        "prompt": canonical_json(messages[:first]),
+        "responses": [canonical_json(messages[first : place + 1]) for place in places],
+        "given": [place - first for place in places],
+        "form": "messages",
+    }

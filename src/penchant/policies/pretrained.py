@@ -183,7 +183,13 @@ class Pretrained:
         yield self._frozen
 
     def encode(
-        self, prompt: str, responses: Sequence[str], *, condition: str | None = None, form: Form = "text"
+        self,
+        prompt: str,
+        responses: Sequence[str],
+        *,
+        condition: str | None = None,
+        form: Form = "text",
+        given: Sequence[int] = (),
     ) -> Example:
         """Token ids of a prompt and its responses, as `rendering.encode` makes them.
 
@@ -192,6 +198,7 @@ class Pretrained:
             responses: what was answered; each ends with the end-of-turn token.
             condition: text for the system message.
             form: "text" or "messages".
+            given: how many leading messages of each response are not predicted; () is none.
 
         Raises:
             DataError: messages are malformed, or something is longer than `max_length`.
@@ -202,6 +209,7 @@ class Pretrained:
             responses,
             condition=condition,
             form=form,
+            given=given,
             end_tokens=self.end_tokens,
             max_length=self.max_length,
         )

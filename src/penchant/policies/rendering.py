@@ -9,6 +9,7 @@ from typing import Any
 
 from penchant.errors import DataError
 from penchant.policies.sequences import Example
+from penchant.records import canonical_json
 from penchant.turns import Form, Message, Turn, messages_of
 
 
@@ -55,6 +56,7 @@ def encode(
     *,
     condition: str | None = None,
     form: Form = "text",
+    given: Sequence[int] = (),
     end_tokens: Collection[int],
     max_length: int | None = None,
 ) -> Example:
@@ -69,6 +71,8 @@ def encode(
         responses: what was answered, or each the JSON of a list of messages, all of which count as response.
         condition: text for the system message.
         form: "text" or "messages".
+        given: how many leading messages of each response were said before it and are not predicted; () is none. So
+            the turns of one conversation are the responses to its beginning.
         end_tokens: those that end a turn; the tokenizer's end-of-sequence token is added where a response has none.
         max_length: most tokens of prompt and response.
 
@@ -77,9 +81,14 @@ def encode(
     """
     before, messages = _text_and_messages(tokenizer, prompt, condition, form)
     sequences, splits = [], []
-    for response in responses:
-        text = before + _response_text(tokenizer, before, messages, response, form)
-        ids, split = _tokens(tokenizer, text, len(before), end_tokens)
+    for response, n_given in zip(responses, given or [0] * len(responses), strict=True):
+        so_far, said, answer = before, messages, response
+        if n_given and messages is not None:
+            turns = messages_of(response)
+            said, answer = [*messages, *turns[:n_given]], canonical_json(turns[n_given:])
+            so_far = _rendered(tokenizer, said, True)
+        text = so_far + _response_text(tokenizer, so_far, said, answer, form)
+        ids, split = _tokens(tokenizer, text, len(so_far), end_tokens)
         if max_length is not None and len(ids) > max_length:
             raise DataError(
                 f"A prompt of {split} tokens with a response of {len(ids) - split} tokens is longer than the model's "
