@@ -357,6 +357,25 @@ def test_a_forgotten_person_takes_their_rows_and_the_doubtful_ones_and_leaves_th
     assert cache.forget("ann") == cache.forget("carol") == 0
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_byte_of_a_forgotten_person_is_left_whatever_the_file_went_through(path, seed):
+    chance = random.Random(seed)
+    cache = RowCache(path, limit=chance.choice([300_000, 2**31]))
+    for step in range(25):
+        owner = chance.choice(["ann", "bob", "carol"])
+        keys = [content_key(f"{seed}-{chance.randrange(3000)}") for _ in range(chance.randrange(1, 200))]
+        length = chance.choice([1, 3, 20, 60])
+        cache.put_many(
+            f"n{step % 3}", {key: f"<{owner}>".encode() * length for key in keys}, {key: [owner] for key in keys}
+        )
+        if step == 18:
+            cache.forget("carol")
+    assert b"<ann>" in everything(path)
+    assert cache.forget("ann") > 0
+    assert b"<ann>" not in everything(path)
+    assert b"<bob>" in everything(path)
+
+
 def test_whoever_is_named_later_owns_a_row_that_had_no_owner(path):
     cache = RowCache(path)
     cache.put_many("n", {"1": b"x", "2": b"y", "3": b"z"}, {"3": ["carol"]})

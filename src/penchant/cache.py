@@ -65,15 +65,17 @@ def content_key(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def owners_by_key(left: Iterable[tuple[str, Iterable[str | None]]]) -> dict[str, set[str | None]]:
+def owners_by_key(left: Iterable[tuple[str, Collection[str | None]]]) -> KeyOwners:
     """Whose records each key comes from, where several people may have left the same.
 
-    >>> owners_by_key([("a", ["ann"]), ("b", ["ann"]), ("a", [None])]) == {"a": {"ann", None}, "b": {"ann"}}
+    >>> owners_by_key([("a", ["ann"]), ("b", ["ann"]), ("a", [None])]) == {"a": {"ann", None}, "b": ["ann"]}
     True
     """
-    whose: dict[str, set[str | None]] = {}
+    whose: dict[str, Collection[str | None]] = {}
     for key, people in left:
-        whose.setdefault(key, set()).update(people)
+        known = whose.setdefault(key, people)
+        if known is not people:  # seldom: one set for each of many rows would cost more than looking them up
+            whose[key] = {*known, *people}
     return whose
 
 

@@ -45,7 +45,8 @@ def reference_log_probabilities(
             owners=[row.owners for row in rows],
             bf16=bf16,
         )
-    return [torch.tensor(row, dtype=torch.float32) for row in sums]
+    values = torch.tensor([value for row in sums for value in row], dtype=torch.float32)
+    return list(values.split([len(row) for row in sums]))
 
 
 def kept_reference(
