@@ -122,7 +122,7 @@ def test_from_import_to_a_model_to_being_forgotten(called, votes, tmp_path):
     result = json.loads(out.splitlines()[-1])
     assert result["per_user"] > 0.9 > 0.6 > result["one_for_all"]
     assert (tmp_path / "m" / "model.safetensors").exists()
-    assert called("export", "ann", "--folder", "out")[0] == 0
+    assert called("export", "ann", "--out", "out")[0] == 0
     assert len((tmp_path / "out" / "comparison.jsonl").read_text().splitlines()) == 12
     code, out, err = called("forget", "ann")
     assert code == 0, err

@@ -234,7 +234,7 @@ def test_of_a_forgotten_person_no_byte_is_left(store, tmp_path):
     for user, mark in (("user-bob", "BOBS"), ("user-ann", "ANNS")):
         for records in left_by(user, 60, mark):
             store.add(records)
-    store.export("user-ann", tmp_path / "export of user-ann")
+    store.export(tmp_path / "export of user-ann", user="user-ann")
     if store.url.startswith("postgresql"):
         with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ANALYZE")  # samples of columns lie in a table of the server's own
@@ -313,17 +313,45 @@ def test_a_folder_that_holds_the_working_folder_is_never_something_to_delete(sto
 
 def test_an_export_holds_exactly_one_persons_records_and_reads_back(store, tmp_path):
     store.add(Comparisons.concat([votes(2, "ann"), votes(5, "bob")]))
-    assert store.export("ann", tmp_path / "out") == {"comparison": 2}
+    assert store.export(tmp_path / "out", user="ann") == {"comparison": 2}
     back = read(tmp_path / "out" / "comparison.jsonl").records["comparison"]
     assert back.table.equals(votes(2, "ann").table)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["written"] == {"comparison": 2}
     assert store.learnt("ann") == [{"path": str(tmp_path / "out"), "note": "export"}]
     (tmp_path / "mine").mkdir()
-    store.export("bob", tmp_path / "mine")
+    store.export(tmp_path / "mine", user="bob")
     assert sorted(Path(one["path"]).name for one in store.learnt("bob")) == ["comparison.jsonl", "manifest.json"]
     assert "bob" not in "".join(path.read_text() for path in (tmp_path / "out").iterdir())
     with pytest.raises(UnknownNameError):
-        store.export("nobody", tmp_path / "out2")
+        store.export(tmp_path / "out2", user="nobody")
+
+
+def test_an_export_of_everything_holds_every_answer_of_everybody_and_can_be_imported_elsewhere(store, tmp_path):
+    asked = [votes(3, user, prompt=f"q{i}") for i in range(2) for user in ("ann", "bob", "cay")]
+    rated = Ratings.from_rows(
+        [{"prompt": "q", "response": "r", "score": s, "user": u} for s, u in ((1, "ann"), (5, "bob"))]
+    )
+    store.add(Comparisons.concat(asked))
+    store.add(rated)
+    assert store.export(tmp_path / "all.jsonl") == {"comparison": 18, "rating": 2}
+    other = Store(f"sqlite:///{tmp_path / 'other.db'}")
+    for _ in range(2):
+        for records in read(tmp_path / "all.jsonl").records.values():
+            other.add(records)
+    for kind in ("comparison", "rating"):
+        assert other.records(kind).table.equals(store.records(kind).table)
+    assert store.export(tmp_path / "{kind}.parquet", user="bob") == {"comparison": 6, "rating": 1}
+    assert read(tmp_path / "rating.parquet").records["rating"].users == ["bob"]
+    assert store.export(tmp_path / "folder") == {"comparison": 18, "rating": 2}
+    with pytest.raises(DataError, match="comparison and rating records"):
+        store.export(tmp_path / "all.parquet")
+    assert {"all.jsonl", "folder"} <= {Path(one["path"]).name for one in store.learnt("cay")}
+
+
+def test_a_store_without_records_has_nothing_to_export(store, tmp_path):
+    with pytest.raises(DataError, match="no records to write"):
+        store.export(tmp_path / "all.jsonl")
+    assert not (tmp_path / "all.jsonl").exists()
 
 
 def test_a_user_name_is_data_and_never_sql(store):

@@ -28,7 +28,7 @@ COMMANDS = {
     "evaluate": ("penchant.apps.evaluate:evaluate", "How well a policy ranks the pairs people judged, and could."),
     "reproduce": ("penchant.apps.reproduce:reproduce", "Test a paper's claim at laptop scale."),
     "methods": ("penchant.apps.methods:methods", "The methods: what each is for and where it lives."),
-    "export": ("penchant.apps.records:export", "Write everything a person left behind."),
+    "export": ("penchant.apps.records:export", "Write everything, or what one person left behind."),
     "forget": ("penchant.apps.records:forget", "Delete a person's records and all that was derived from them."),
     "cache": ("penchant.apps.cache:cache", "What was computed once and is kept; how to have less of it."),
 }

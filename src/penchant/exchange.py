@@ -49,6 +49,24 @@ def kind_of(schema: pa.Schema) -> str | None:
     return kind.decode() if kind else None
 
 
+def files_of(path: Path, kinds: Iterable[str]) -> dict[str, Path]:
+    """The file for records of each kind, where `path` is what somebody asked for; see `writing`.
+
+    Raises:
+        SettingsError: the name has another ending than .jsonl or .parquet.
+        DataError: several kinds for one Parquet file.
+    """
+    if path.suffix not in FORMS:
+        raise SettingsError(f"{path.name!r} must end in .jsonl or .parquet, which says how records are written.")
+    files = {kind: path.with_name(path.name.replace("{kind}", kind)) for kind in kinds}
+    if path.suffix == ".parquet" and len(set(files.values())) < len(files):
+        raise DataError(
+            f"{path.name} would hold {' and '.join(files)} records, which have different columns. Write JSON Lines "
+            f"(.jsonl), or a file for each: '{path.stem}-{{kind}}.parquet'."
+        )
+    return files
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Callable[[Records], None]]:
     """A function that writes records, called as often as there are parts; the file appears when all is written.
@@ -58,27 +76,21 @@ def writing(path: Path) -> Iterator[Callable[[Records], None]]:
             `{kind}` in its name gives each kind a file of its own. Without records there is no file.
 
     Raises:
-        SettingsError: the name has another ending.
-        DataError: records of a second kind for the same Parquet file.
+        SettingsError, DataError: as for `files_of`.
         StorageError: the disk is full or cannot be written to; what was there before still is.
     """
-    if path.suffix not in FORMS:
-        raise SettingsError(f"{path.name!r} must end in .jsonl or .parquet, which says how records are written.")
-    files: dict[Path, tuple[str, Callable[[pa.Table], Any]]] = {}
+    kinds: dict[str, Path] = files_of(path, [])
+    writers: dict[Path, Callable[[pa.Table], Any]] = {}
     with ExitStack() as open_files:
 
         def write(records: Records) -> None:
-            file = path.with_name(path.name.replace("{kind}", records.kind))
             table = with_kind(records)
-            if file not in files:
-                files[file] = records.kind, open_files.enter_context(_opened(file, table.schema))
-            kind, write_table = files[file]
-            if records.kind != kind and path.suffix == ".parquet":
-                raise DataError(
-                    f"{path.name} would hold {kind} and {records.kind} records, which have different columns. Write "
-                    f"JSON Lines (.jsonl), or a file for each: '{path.stem}-{{kind}}.parquet'."
-                )
-            write_table(table)
+            if records.kind not in kinds:
+                kinds.update(files_of(path, [*kinds, records.kind]))
+            file = kinds[records.kind]
+            if file not in writers:
+                writers[file] = open_files.enter_context(_opened(file, table.schema))
+            writers[file](table)
 
         yield write
 

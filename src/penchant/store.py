@@ -29,13 +29,13 @@ from sqlalchemy.dialects import postgresql
 import penchant
 from penchant.cache import RowCache, overwrite, write_ahead
 from penchant.errors import DataError, MissingExtraError, UnknownNameError, nearest
-from penchant.exchange import write_json, writing
+from penchant.exchange import FORMS, files_of, write_json, writing
 from penchant.identity import Identities
 from penchant.records import KINDS, Records, canonical_json
 
 _NOT_OVERWRITTEN = (
     "The person is deleted from the store {}, but another process or a full disk keeps the database from overwriting "
-    "the old bytes, which stay readable in its files. End the other process, and run VACUUM on it."
+    "the old bytes, which stay readable in its files. End the other process, and run VACUUM (PostgreSQL: VACUUM FULL)."
 )
 _CHUNK = 5_000  # rows held as Python objects at once
 _NUL = "\x00"
@@ -51,8 +51,12 @@ class Added:
         known: rows that were.
     """
 
-    new: int
-    known: int
+    new: int = 0
+    known: int = 0
+
+    def __add__(self, other: "Added") -> "Added":
+        """Both together."""
+        return Added(self.new + other.new, self.known + other.known)
 
 
 @dataclass(frozen=True)
@@ -206,13 +210,13 @@ class Store:
         imports: dict[str, _Import] = {}
         try:
             for step in steps:
-                done = []
+                done = Added()
                 with self._transaction(writes=True) as connection:
                     for records in step:
                         if records.kind not in imports:
                             imports[records.kind] = _Import(Identities(records.kind))
-                        done.append(self._add(connection, records, imports[records.kind], source))
-                yield Added(sum(one.new for one in done), sum(one.known for one in done))
+                        done += self._add(connection, records, imports[records.kind], source)
+                yield done
         finally:
             for one in imports.values():
                 one.identities.close()
@@ -302,11 +306,15 @@ class Store:
             return column.in_(sa.select(sa.func.json_each(canonical_json(stored)).table_valued("value").c.value))
         return column == sa.any_(sa.literal(stored, postgresql.ARRAY(sa.Text)))
 
-    def kinds(self) -> dict[str, int]:
-        """Kinds of which there are records, and how many."""
+    def kinds(self, *, users: Sequence[str] | None = None) -> dict[str, int]:
+        """Kinds of which there are records, or records of these people, and how many."""
+        counts = {}
         with self._transaction() as connection:
-            count = sa.select(sa.func.count())
-            counts = {kind: connection.scalar(count.select_from(table)) or 0 for kind, table in _tables.items()}
+            for kind, table in _tables.items():
+                query = sa.select(sa.func.count()).select_from(table)
+                counts[kind] = connection.scalar(
+                    query if users is None else query.where(self._among(table.c.user, users))
+                )
         return {kind: count for kind, count in counts.items() if count}
 
     def users(self) -> list[str]:
@@ -346,29 +354,46 @@ class Store:
         with self._transaction() as connection:
             return [{"path": _plain(path), "note": _plain(note)} for path, note in connection.execute(query)]
 
-    def export(self, user: str, folder: Path) -> dict[str, int]:
-        """Write everything a person left behind, one JSON Lines file a kind, and a list of what was learnt from it.
+    def export(self, out: Path, *, user: str | None = None) -> dict[str, int]:
+        """Write everything, or everything that one person left behind: every answer of everybody, as it is kept.
 
-        What is written is forgotten with the person if it is still there.
+        What is written is forgotten with each person in it if it is still there.
+
+        Args:
+            out: a file, see `penchant.exchange.writing`; or a folder, for a JSON Lines file a kind, and a list of what
+                is in it and of what was learnt from the person.
+            user: whose records; everybody's without it.
 
         Returns:
             Kind -> records written.
 
         Raises:
             UnknownNameError: nobody of that name left anything.
+            DataError: there is nothing to write, or records of several kinds for one Parquet file.
+            StorageError: the disk is full or cannot be written to.
         """
-        self._require(user)
-        own = {kind: self.records(kind, users=[user]) for kind in self.kinds()}
-        written = {kind: len(records) for kind, records in own.items() if len(records)}
-        learnt = self.learnt(user)
-        files = [folder / f"{kind}.jsonl" for kind in written] + [folder / "manifest.json"]
-        for path in [folder] if not folder.exists() else files:
-            self.derived(path, users=[user], note="export")
-        for kind, path in zip(written, files, strict=False):
-            with writing(path) as write:
-                write(own[kind])
-        manifest = {"user": user, "written": written, "learnt_from_it": learnt, "penchant": penchant.__version__}
-        write_json(files[-1], manifest)
+        if user is not None:
+            self._require(user)
+        users = None if user is None else [user]
+        held = self.kinds(users=users)
+        if not held and users is None:
+            raise DataError(f"{self.url} holds no records to write; `penchant import` brings some.")
+        is_folder = out.suffix not in FORMS
+        form = out / "{kind}.jsonl" if is_folder else out
+        manifest = out / "manifest.json"
+        files = {*files_of(form, held).values(), *[manifest] * is_folder}
+        learnt = [] if user is None else self.learnt(user)
+        for path in [out] if is_folder and not out.exists() else sorted(files):
+            self.derived(path, users=users or self.users(), note="export")
+        written = dict.fromkeys(held, 0)
+        with writing(form) as write:
+            for kind in held:
+                for part in self.parts(kind, users=users):
+                    write(part)
+                    written[kind] += len(part)
+        if is_folder:
+            about = {"user": user, "written": written, "learnt_from_it": learnt, "penchant": penchant.__version__}
+            write_json(manifest, about)
         return written
 
     def forget(self, user: str, *, cache: RowCache | None = None, kept: Collection[str] = ()) -> Forgotten:

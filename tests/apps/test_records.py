@@ -1,12 +1,19 @@
-"""`penchant forget`, from end to end: nothing of a person is left, and everybody else keeps what was learnt."""
+"""`penchant import`, `export` and `forget`, from end to end.
 
+What was imported is there once; nothing of a forgotten person is left, and everybody else keeps what was learnt.
+"""
+
+import io
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_model
 
 from penchant.align import TrainerSettings
+from penchant.apps import records
 from penchant.apps.align import Policy, align
 from penchant.apps.data import Data
 from penchant.apps.learn import encoder_of, learn, loaded
@@ -14,6 +21,7 @@ from penchant.apps.records import export, forget, import_files
 from penchant.cache import RowCache
 from penchant.encoders import MiniLM
 from penchant.errors import DataError
+from penchant.feedback import importing, reading
 from penchant.preference import Directional
 from penchant.store import Store
 from penchant.turns import Turn
@@ -200,6 +208,23 @@ def test_a_model_whose_encoder_was_trained_on_the_person_goes_with_it(home, tmp_
     assert "trains it again" in told.text
 
 
+def test_a_model_that_was_learnt_from_a_file_since_is_not_replaced_by_one_from_the_store(home, tmp_path):
+    file = written(tmp_path / "votes.jsonl", votes())
+    import_files((file,))
+    learn(out=home / "model", encoder="style")
+    learn(out=home / "model", encoder="style", data=Data(path=file))
+    told = forget(ANN)
+    assert told.data["deleted"] == [str(home / "model")]
+    assert "learnt from a file since" in told.text
+
+
+def test_what_is_written_beside_a_model_names_no_store(home, tmp_path):
+    import_files((written(tmp_path / "votes.jsonl", votes()),), store="sqlite:///secret-place.db")
+    learn(data=Data(store="sqlite:///secret-place.db"), out=home / "model", encoder="style")
+    assert b"secret-place" not in everything(home / "model")
+    assert forget(ANN, store="sqlite:///secret-place.db").data["learnt_again"] == [str(home / "model")]
+
+
 def test_the_last_person_takes_the_model_along(home, tmp_path):
     import_files((written(tmp_path / "votes.jsonl", votes((ANN, "bob"))),))
     learn(out=home / "model", encoder="style")
@@ -226,3 +251,88 @@ def test_an_encoder_in_a_folder_is_found_from_any_folder(home, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert loaded(home / "model").encoder.name == encoder_of(str(home / "reward" / "policy")).name
     assert forget("bob", store=f"sqlite:///{home}/penchant.db").data["learnt_again"] == [str(home / "model")]
+
+
+# Import and export ----------------------------------------------------------------------------------------------------
+
+
+def test_an_import_that_was_stopped_goes_on_where_it_was_and_says_so(home, monkeypatch):
+    file = written(home / "votes.jsonl", [*votes(), *votes()])  # everybody voted alike twice
+    monkeypatch.setattr(reading, "CHUNK_ROWS", 10)
+    monkeypatch.setattr(reading, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(importing, "PART_ROWS", 10)
+    steps, add = [], Store._add
+
+    def stopped_in_the_fourth_step(self, *arguments):
+        steps.append(1)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return add(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_add", stopped_in_the_fourth_step)
+        with pytest.raises(KeyboardInterrupt):
+            import_files((file,))
+    n_there = Store("sqlite:///penchant.db").kinds()["comparison"]
+    assert 30 <= n_there < 60
+    done = import_files((file,))
+    assert f"{96 - n_there} new in the store, {n_there} were there already" in done.text
+    assert (done.data["new"], done.data["known"]) == (96 - n_there, n_there)
+    assert import_files((file,), store="sqlite:///other.db").data["new"] == 96
+    for one, other in zip(
+        *(Store(f"sqlite:///{name}.db").parts("comparison") for name in ("penchant", "other")), strict=True
+    ):
+        assert one.table.equals(other.table)
+    assert import_files((file,)).data["new"] == 0
+
+
+def test_an_import_into_a_file_holds_what_the_store_would_hold(home, monkeypatch):
+    monkeypatch.setattr(importing, "PART_ROWS", 10)
+    file = written(home / "votes.jsonl", [*votes(), {"prompt": "?", "chosen": "same", "rejected": "same"}])
+    assert import_files((file,), source="set").data["dropped"] == {"`chosen` and `rejected` are the same": 1}
+    wanted = Store("sqlite:///penchant.db").records("comparison")
+    for name in ("out.jsonl", "out.parquet"):
+        done = import_files((file,), source="set", out=home / name)
+        assert (done.data["kept"], done.data["records"], "new" in done.data) == (48, {"comparison": 48}, False)
+        assert importing.read(home / name).records["comparison"].table.equals(wanted.table)
+    assert sorted(path.name for path in home.iterdir() if "partial" in path.name) == []
+
+
+def test_everything_can_be_exported_and_an_export_is_forgotten_with_whoever_is_in_it(home):
+    import_files((written(home / "votes.jsonl", votes()),))
+    done = export(out=home / "all.jsonl")
+    assert done.data == {"user": None, "out": str(home / "all.jsonl"), "written": {"comparison": 48}}
+    assert "everybody: 48 comparison records" in done.text
+    assert import_files((home / "all.jsonl",)).data["known"] == 48
+    forget(ANN)
+    assert not (home / "all.jsonl").exists()
+    assert export(out=home / "all.jsonl").data["written"] == {"comparison": 36}
+
+
+def test_a_large_file_shows_how_far_it_is_on_a_terminal_only(home, monkeypatch, capsys):
+    file = written(home / "vo\n\x1b[2Jtes.jsonl", votes())
+    monkeypatch.setattr(records, "_LARGE", 0)
+    import_files((file,))
+    assert capsys.readouterr().err == ""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    import_files((file,))
+    shown = terminal.getvalue()
+    assert "vo\\n\\x1b[2Jtes.jsonl: 100%" in shown
+    assert "\x1b[2J" not in shown
+
+
+HOSTILE = ["-x.jsonl", "a:b.jsonl", "a\nb.jsonl", "\x1b[2J.jsonl", "\udcff.jsonl", "x" * 249 + ".jsonl", "{kind}.jsonl"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_only_a_name(home, name):
+    file = written(Path(name), votes())
+    told = import_files((file,)).text
+    assert told.isprintable() or told.replace("\n", "").isprintable()
+    assert told.count("\n") == 1
+    sources = set(Store("sqlite:///penchant.db").records("comparison").table["source"].to_pylist())
+    assert all(source.isprintable() for source in sources)
+    out = import_files((file,), out=Path("out") / name) if len(name) < 200 else None
+    assert out is None or (home / "out" / name.replace("{kind}", "comparison")).exists()
