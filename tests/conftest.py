@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def own_cache(monkeypatch, tmp_path) -> Path:
-    """A cache of the test's own: forgetting a person empties it."""
+    """A cache of the test's own: forgetting a person deletes from it."""
     monkeypatch.setenv("PENCHANT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 

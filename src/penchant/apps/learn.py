@@ -111,7 +111,9 @@ def learn_without(user: str, folder: Path, *, store: str, doomed: Sequence[Path]
     about = _about(folder)
     if any(Path(about["encoder"]).is_relative_to(path) for path in doomed):
         raise DataError(f"its encoder {about['encoder']} was trained on the person too")
-    data = Data(**about["data"] | {"path": None, "store": store})
+    if about["data"] is None:
+        raise DataError("it was learnt from a file since")
+    data = Data(**resolved(Data, about["data"] | {"store": store}))
     model = loaded(folder)
     rated: dict[str, Ratings] = {}
     if isinstance(model, Directional):
@@ -183,8 +185,10 @@ def learn(
         people = {*comparisons.users, *(ratings.users if ratings else ())}
         Store(data.store).derived(out, users=sorted(people), note=f"{method} model")
     adapted(_measured(model, ratings), comparisons, comparisons).save(out)
-    about = {"class": f"{type(model).__module__}:{type(model).__qualname__}", "encoder": _anywhere(encoder)}
-    about |= {"data": plain(data) | {"path": None}} | ({"items": items} if items else {})
+    about: dict[str, Any] = {"class": f"{type(model).__module__}:{type(model).__qualname__}", "encoder": _anywhere(encoder)}
+    # Not where the store is: that may hold a password, and whoever forgets somebody knows it.
+    from_store = {name: value for name, value in plain(data).items() if name not in ("path", "store")}
+    about |= {"data": None if data.path else from_store} | ({"items": items} if items else {})
     write_json(out / LEARNT, about)
     accuracy, surprise = measured["accuracy"], measured["log_loss"]
     rows = [
