@@ -1,18 +1,23 @@
 """Pages that follow from the code: one for each method, from its row, its docstring and its reproduction's result."""
 
 import ast
+import json
+import re
 import sys
 from pathlib import Path
 
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
-from penchant.apps.tables import files_table, methods_table, people_table, result  # noqa: E402 - found through the line above
+import scale  # noqa: E402 - found through the line above
+
+from penchant.apps.tables import files_table, methods_table, people_table, result  # noqa: E402
 from penchant.methods import METHODS, Method  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
+SCALE = ROOT / "docs" / "benchmarks" / "scale.json"
 
 
 def on_files(files, config):
@@ -36,9 +41,12 @@ def on_page_markdown(markdown, **_):
         "{{ people }}": people_table(people) if people.exists() else "(not measured yet)",
         "{{ files }}": files_table(files) if files.is_dir() else "(not measured yet)",
     }
+    if SCALE.exists():
+        found = scale.tables(json.loads(SCALE.read_text(encoding="utf-8")))
+        tables |= {f"{{{{ scale.{name} }}}}": text for name, text in found.items()}
     for name, table in tables.items():
         markdown = markdown.replace(name, table)
-    return markdown
+    return re.sub(r"\{\{ scale\.\w+ \}\}", "(not measured yet)", markdown)
 
 
 def page(row: Method) -> str:
