@@ -93,6 +93,13 @@ def test_a_wrong_key_in_a_file_is_named_with_its_line(tmp_path):
         "",
         "a: !!python/object/apply:os.system [echo]\n",
         "a: &x [*x]\nb: 1\nb: 2",
+        "a: &x 1",
+        "a: [{b: 1, b: 2}]",
+        "a: {b: {c: {d: {e: {f: 1, f: 2}}}}}",
+        "a: " + "9" * 5000,
+        "? [1, 2]\n: 3",
+        "a: 1\n" * 20_000,
+        "".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)},*{chr(97 + i)}]\n" for i in range(20)),
         "\x00",
         "kind: 2001-99-99",
         "[" * 5000,
@@ -105,7 +112,12 @@ def test_a_hostile_or_broken_file_is_one_clear_error(tmp_path, text):
         read_recipe(recipe)
 
 
-@given(st.text(max_size=30))
+def test_a_file_that_never_ends_is_refused_after_what_a_recipe_may_hold():
+    with pytest.raises(SettingsError, match="'zero' is larger than 64 KiB"):
+        read_recipe(Path("/dev/zero"))
+
+
+@given(st.text(max_size=30) | st.text("[]{}&*!<:-?,|>'\"#%@ \n\tax1", max_size=12))
 def test_any_text_on_the_command_line_is_a_value_or_a_clear_error(text):
     values: dict[str, Any] = {}
     try:

@@ -32,6 +32,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from penchant.errors import SettingsError, nearest
 
 REQUIRED: Any = inspect.Parameter.empty
+_LARGEST_RECIPE = 1 << 16  # bytes
+_DEEPEST = 10
 _PLAIN = (str, int, float, bool, list, tuple, dict, Path)
 
 
@@ -182,43 +184,63 @@ def plain(value: Any) -> Any:
 
 
 def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """A YAML file of settings.
+    """A YAML file of settings, which may come from anybody: a few plain mappings, lists and values.
 
     Returns:
         The settings, and the line on which each dotted name stands.
 
     Raises:
-        SettingsError: the file cannot be read, is not YAML, repeats a key, or is no mapping; with the line.
+        SettingsError: the file cannot be read, is not YAML, is larger than 64 KiB, nested deeper than ten levels,
+            uses anchors, aliases or tags, repeats a key, or is no mapping; with the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        if max((len(line) - len(line.lstrip("[{-? ")) for line in text.splitlines()), default=0) > 100:
-            raise SettingsError(f"{path.name} is nested deeper than any settings are.")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = _lines(root, path)
-        values = yaml.safe_load(text)
-    except OSError as error:
-        raise SettingsError(f"{path.name} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, SettingsError):
-            raise
-        raise SettingsError(f"{path.name} is not valid YAML: {error}") from error
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_RECIPE + 1)
+    except (OSError, ValueError) as error:  # a NUL in the name is no error of the operating system
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"{path.name!r} cannot be read: {reason}.") from error
+    if len(content) > _LARGEST_RECIPE:
+        raise SettingsError(f"{path.name!r} is larger than {_LARGEST_RECIPE >> 10} KiB; settings are a few lines.")
+    values, lines = _from_yaml(content, repr(path.name))
     if not isinstance(values, dict):
-        raise SettingsError(f"{path.name} holds no settings: write `name: value` lines.")
+        raise SettingsError(f"{path.name!r} holds no settings: write `name: value` lines.")
     return values, lines
 
 
-def _lines(node: Any, path: Path, prefix: str = "", depth: int = 0) -> dict[str, int]:
+def _from_yaml(text: str | bytes, where: str) -> tuple[Any, dict[str, int]]:
+    """A value, and the line of each of its keys; nothing in it can run, refer to itself or grow."""
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise SettingsError(f"{where}, line {line}: nested deeper than {_DEEPEST} levels.")
+            is_tagged = isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag is not None
+            if is_tagged or isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise SettingsError(f"{where}, line {line}: settings have no anchors, aliases or tags; write it out.")
+        return yaml.safe_load(text), _lines(yaml.compose(text, Loader=yaml.SafeLoader), where)
+    except SettingsError:
+        raise
+    # The YAML library lets through what Python itself says of impossible dates and numbers.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise SettingsError(f"{where} is not valid YAML: {error}") from error
+
+
+def _lines(node: Any, where: str, prefix: str = "") -> dict[str, int]:
     lines: dict[str, int] = {}
-    if isinstance(node, yaml.MappingNode) and depth < 4:
+    if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             name = prefix + str(key.value)
             if name in lines:
                 raise SettingsError(
-                    f"{path.name}, line {key.start_mark.line + 1}: `{name}` stands already on line {lines[name]}."
+                    f"{where}, line {key.start_mark.line + 1}: `{name}` stands already on line {lines[name]}."
                 )
             lines[name] = key.start_mark.line + 1
-            lines |= _lines(value, path, f"{name}.", depth + 1)
+            lines |= _lines(value, where, f"{name}.")
+    elif isinstance(node, yaml.SequenceNode):
+        for place, value in enumerate(node.value):
+            lines |= _lines(value, where, f"{prefix}{place}.")
     return lines
 
 
@@ -228,10 +250,7 @@ def override(values: dict[str, Any], dotted: str, text: str) -> None:
     Raises:
         SettingsError: the text is not YAML, or a section of that name is already a plain value.
     """
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--{dotted} {text!r} cannot be read as a value: {error}") from error
+    value, _ = _from_yaml(text, f"--{dotted} {text!r}")
     *sections, name = dotted.split(".")
     place = values
     for section in sections:

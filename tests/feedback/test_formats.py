@@ -12,9 +12,10 @@ from penchant.errors import DataError, SettingsError, UnknownNameError
 from penchant.feedback.formats import FORMATS, Fields, Format, Given, Items, Look, named
 from penchant.feedback.formats.interactions import INTERACTIONS
 from penchant.feedback.formats.layout import RowError, moment
-from penchant.feedback.formats.mapping import mapped, read_mapping
+from penchant.feedback.formats.mapping import mapped
 from penchant.feedback.formats.messages import shared_text, transcript
 from penchant.records import KINDS
+from penchant.settings import read_recipe
 
 Records = list[tuple[str, dict[str, Any]]]
 
@@ -459,7 +460,7 @@ def test_a_time_that_cannot_be_read_stays_in_extra() -> None:
 def from_yaml(folder: Path, text: str) -> Format:
     file = folder / "mine.yaml"
     file.write_text(text)
-    return mapped(*read_mapping(file))
+    return mapped(*read_recipe(file))
 
 
 def test_a_mapping_names_fields_constants_and_values(tmp_path: Path) -> None:
@@ -526,7 +527,7 @@ def test_a_mapping_that_makes_no_sense_is_refused_with_the_line(tmp_path: Path, 
 
 def test_a_mapping_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.yaml"):
-        read_mapping(tmp_path / "nowhere.yaml")
+        read_recipe(tmp_path / "nowhere.yaml")
 
 
 # Rows that are none ---------------------------------------------------------------------------------------------------

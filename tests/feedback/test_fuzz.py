@@ -20,9 +20,10 @@ from format_samples import SAMPLES
 from penchant.errors import PenchantError, SettingsError
 from penchant.feedback import importing
 from penchant.feedback.formats import FORMATS, Fields, Given, Items, Look, RowError
-from penchant.feedback.formats.mapping import mapped, read_mapping
+from penchant.feedback.formats.mapping import mapped
 from penchant.feedback.importing import Imported, read
 from penchant.records import KINDS
+from penchant.settings import read_recipe
 
 ROUNDS = 16  # mutated files of each form for each format
 DEEP = 50_000
@@ -371,7 +372,7 @@ def test_hostile_mappings_are_refused_in_words(tmp_path: Path) -> None:
         file = tmp_path / f"{number}.yaml"
         file.write_bytes(content)
         try:
-            own = mapped(*read_mapping(file))
+            own = mapped(*read_recipe(file))
         except SettingsError:
             n_refused += 1
             continue

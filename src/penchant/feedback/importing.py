@@ -40,9 +40,10 @@ from penchant.feedback.formats.layout import (
     find,
     plain,
 )
-from penchant.feedback.formats.mapping import mapped, read_mapping, template
+from penchant.feedback.formats.mapping import mapped, template
 from penchant.feedback.reading import Chunk, chunks, n_bytes, shown
 from penchant.records import KINDS, Records
+from penchant.settings import read_recipe
 
 PART_ROWS = 50_000  # rows or bytes of records that are handed on at once: a step of an import, a row group of Parquet
 PART_BYTES = 1 << 25
@@ -238,7 +239,7 @@ def _own(mapping: Mapping[str, Any] | str | Path | None) -> Format | None:
         return None
     if isinstance(mapping, Mapping):
         return mapped(mapping)
-    return mapped(*read_mapping(Path(mapping)))
+    return mapped(*read_recipe(Path(mapping)))
 
 
 def _source(path: Path) -> str:

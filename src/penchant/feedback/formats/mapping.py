@@ -18,11 +18,9 @@ Fields that no column names go to `extra`.
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from penchant.errors import SettingsError, nearest
 from penchant.feedback.formats.layout import (
@@ -43,49 +41,12 @@ from penchant.feedback.formats.layout import (
 from penchant.feedback.formats.messages import is_messages, messages, said
 from penchant.feedback.formats.outcomes import decided, preferred
 from penchant.records import KINDS, PAYLOADS
-from penchant.settings import read_recipe
 
 _MORE = {"comparison": ("first", "second", "winner"), "rating": ("aspects",), "ranking": ("order",)}
 _JSON = ("messages", "states", "actions", "next_states")
 _OURS = ("form", "extra", "source")
-_LARGEST_FILE = 1 << 16
-_DEEPEST = 10
 _WANTED = {"aspects": "a list of fields"}
 _OUTCOMES = ("a", "b", "tie", "both_bad")
-
-
-def read_mapping(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """A mapping from a YAML file, and the line of each of its keys.
-
-    Raises:
-        SettingsError: it cannot be read, is no plain YAML mapping, is larger than 64 KiB, or uses anchors or tags.
-    """
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise SettingsError(f"{path.name!r} is larger than 64 KiB; a mapping is a few lines of YAML.")
-        text = path.read_text(encoding="utf-8")
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST:
-                raise SettingsError(f"{path.name!r} is nested deeper than {_DEEPEST} levels; a mapping needs three.")
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or _has_tag(event):
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                raise SettingsError(
-                    f"{path.name!r}, line {line}: a mapping has no anchors, aliases or tags; write it out."
-                )
-        return read_recipe(path)
-    except SettingsError:
-        raise
-    except OSError as error:
-        raise SettingsError(f"The mapping {path.name!r} cannot be read: {error.strerror}.") from error
-    # The YAML library lets through what Python itself says of impossible dates and numbers.
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise SettingsError(f"The mapping {path.name!r} is not valid YAML: {error}") from error
-
-
-def _has_tag(event: Any) -> bool:
-    return isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag is not None
 
 
 def mapped(mapping: Mapping[str, Any], lines: Mapping[str, int] | None = None) -> Format:
