@@ -12,6 +12,7 @@ from penchant.cache import RowCache
 from penchant.errors import DataError, SettingsError, UnknownNameError
 from penchant.policies import LanguagePolicy, gguf
 from penchant.policies.fingerprint import fingerprint
+from penchant.policies.pretrained import own_device
 from penchant.policies.rendering import prompt_text, prompt_tokens
 from penchant.policies.sequences import Example, packed, token_log_probabilities
 from penchant.records import canonical_json
@@ -309,6 +310,18 @@ def test_prompts_without_their_responses_are_refused(policy):
 
 
 # Samples
+
+
+@pytest.mark.parametrize(
+    ("rank", "gpus", "device"), [(None, 0, "cpu"), (None, 2, "cuda:0"), ("3", 8, "cuda:3"), ("3", 1, "cuda:0")]
+)
+def test_processes_that_train_together_take_a_gpu_each(monkeypatch, rank, gpus, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert own_device() == torch.device(device)
 
 
 def test_greedy_samples_are_the_likeliest_tokens_computed_without_a_cache(policy):

@@ -5,6 +5,7 @@ the same model with its adapters switched off (or loaded a second time), and tex
 """
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ def load(model: str, *, precision: Precision = "auto", task: Task = "CAUSAL_LM")
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     folder = folder_of(model)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     if precision == "auto":
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     try:
@@ -67,6 +68,13 @@ def load(model: str, *, precision: Precision = "auto", task: Task = "CAUSAL_LM")
     attention.install(loaded)
     ready: Any = loaded
     return ready.to(device).eval(), tokenizer
+
+
+def own_device() -> torch.device:
+    """The GPU of this process, of those that torchrun started each its own; the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def folder_of(model: str) -> str:
