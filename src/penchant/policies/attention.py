@@ -98,31 +98,48 @@ def attend(
     for windows in _watching:
         windows.add(window)
     window = window if window is not None and window < mask.reach else None
-    rows: list[list[Tensor]] = [[] for _ in range(len(query))]
-    for row, start, end, trunk_start, trunk_end in pieces:
-        for first, last in _strips(start, end, is_trunk=trunk_start == trunk_end, device=query.device):
-            keys = slice(trunk_start, trunk_end), slice(start, last)
-            q = query[row : row + 1, :, first:last]
-            k, v = (_joined(states[row : row + 1], keys, dim=2) for states in (key, value))
-            is_causal = trunk_start == trunk_end and first == start and window is None
-            seen = None if is_causal else _seen(mask, row, slice(first, last), keys, window)
-            if seen is not None and query.device.type != "cpu":  # masked kernels of GPUs want a key for every head
-                k, v = (states.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for states in (k, v))
-            out = scaled_dot_product_attention(
-                q, k, v, attn_mask=seen, dropout_p=dropout, is_causal=is_causal, scale=scaling, enable_gqa=True
-            )
-            rows[row].append(out.transpose(1, 2))
-    width = query.shape[2]
-    for parts in rows:
-        missing = width - sum(part.shape[1] for part in parts)
-        if missing:
-            parts.append(query.new_zeros(1, missing, query.shape[1], value.shape[3]))
-    whole = [torch.cat(parts, dim=1) if len(parts) > 1 else parts[0] for parts in rows]
-    return torch.cat(whole) if len(whole) > 1 else whole[0].contiguous(), None
+    strips: list[list[tuple[int, int, int, int, int]]] = [[] for _ in range(len(query))]
+    for row, start, end, *trunk in pieces:
+        strips[row] += ((*strip, start, *trunk) for strip in _strips(start, end, trunk, query.device))
+    rows = [_row(row, of_row, query, key, value, mask, window, dropout, scaling) for row, of_row in enumerate(strips)]
+    return torch.cat(rows) if len(rows) > 1 else rows[0].contiguous(), None
 
 
-def _strips(start: int, end: int, *, is_trunk: bool, device: torch.device) -> list[tuple[int, int]]:
-    if not is_trunk or device.type != "cpu":
+def _row(
+    row: int,
+    strips: list[tuple[int, int, int, int, int]],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Any,
+    window: int | None,
+    dropout: float,
+    scaling: float | None,
+) -> Tensor:
+    """What the queries of one row find, [1, width, heads, dim]; strips follow each other from its first column on."""
+    lengths = [last - first for first, last, *_ in strips]
+    n_padding = query.shape[2] - sum(lengths)
+    queries = query[row : row + 1].split([*lengths, n_padding], dim=2)  # its gradient is one concatenation
+    found = []
+    for q, (first, last, start, trunk_start, trunk_end) in zip(queries, strips, strict=False):
+        keys = slice(trunk_start, trunk_end), slice(start, last)
+        k, v = (_joined(states[row : row + 1], keys, dim=2) for states in (key, value))
+        is_causal = trunk_start == trunk_end and first == start and window is None
+        seen = None if is_causal else _seen(mask, row, slice(first, last), keys, window)
+        if seen is not None and query.device.type != "cpu":  # masked kernels of GPUs want a key for every head
+            k, v = (states.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for states in (k, v))
+        out = scaled_dot_product_attention(
+            q, k, v, attn_mask=seen, dropout_p=dropout, is_causal=is_causal, scale=scaling, enable_gqa=True
+        )
+        found.append(out.transpose(1, 2))
+    if n_padding:
+        found.append(query.new_zeros(1, n_padding, query.shape[1], value.shape[3]))
+    return torch.cat(found, dim=1) if len(found) > 1 else found[0]
+
+
+def _strips(start: int, end: int, trunk: list[int], device: torch.device) -> list[tuple[int, int]]:
+    """A trunk's queries in parts, where the kernel would compute the whole square; anything else as it is."""
+    if trunk[0] < trunk[1] or device.type != "cpu":
         return [(start, end)]
     return [(at, min(at + _STRIP, end)) for at in range(start, end, _STRIP)]
 
