@@ -261,7 +261,7 @@ def main() -> None:
     if asked.work:
         print(json.dumps(agreement(SHORT[: asked.work["cases"]]) if "cases" in asked.work else side(asked.work)))
         return
-    cases, repeats = ((QUICK,), 2) if asked.quick else (CASES, 3)
+    cases, repeats = ((QUICK,), 2) if asked.quick else (CASES, asked.repeats)
     result = Result("dpo", quick=asked.quick, repeats=repeats, peers=("torch", "transformers", "trl"))
     for name in RATIOS:
         result.refuse(name, "not in the quick form" if asked.quick else "not measured yet")

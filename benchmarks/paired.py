@@ -37,6 +37,7 @@ def arguments(about: str, cases: Sequence[str] = ()) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write the result as one line of JSON; - is stdout")
     parser.add_argument("--quick", action="store_true", help="a small form, under a minute; leaves the docs alone")
     if cases:
+        parser.add_argument("--repeats", type=int, default=3, help="turns that each side takes, 2 at least")
         parser.add_argument("--case", choices=cases, help="measure this one again; the others stay as they were")
     parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args()
