@@ -11,7 +11,7 @@ it), `encode(payloads) -> float32[n, dim]`, and, where prompt and response shoul
 import importlib.util
 import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -24,6 +24,8 @@ from penchant.records import canonical_json
 from penchant.turns import Turn
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Pool = Callable[[Vectors], Vectors]
+_BATCHES_WORTH_PACKING = 4
 Owners = Sequence[Collection[str | None]]
 """Of each payload, whose records it comes from; None is a record without a name."""
 
@@ -227,9 +229,7 @@ class MiniLM:
                 owner.append(row)
                 windows.append([first, *part.tolist(), last])
         sums = np.zeros((len(payloads), self.dim), np.float64)
-        for chosen in _batches(windows, self.tokens_per_batch):
-            states = _hidden_states(model, [windows[i] for i in chosen])
-            np.add.at(sums, [owner[i] for i in chosen], np.stack([state.sum(0) for state in states]))
+        np.add.at(sums, owner, _pooled(model, windows, lambda states: states.sum(0), self.tokens_per_batch))
         # The mean's divisor, a count of tokens, cancels when the vector is scaled to unit length.
         vectors: Vectors = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
         return vectors
@@ -309,8 +309,6 @@ class HiddenState:
         """
         _require_texts(payloads)
         model, tokenizer = self._policy.model, self._policy.tokenizer
-        config = model.config.get_text_config()
-        vectors = np.zeros((len(payloads), config.hidden_size), np.float32)
         sequences = [_tokens(tokenizer, payload) for payload in payloads]
         longest = self._policy.max_length or math.inf
         bad = [row for row, sequence in enumerate(sequences) if not 0 < len(sequence) <= longest]
@@ -321,10 +319,8 @@ class HiddenState:
                 "such rows, or take a model with a longer context."
             )
         decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
-        for chosen in _batches(sequences, self.tokens_per_batch):
-            states = _hidden_states(decoder, [sequences[i] for i in chosen])
-            vectors[chosen] = [state[-1] if self.pooling == "last" else state.mean(0) for state in states]
-        return vectors
+        pool: Pool = (lambda states: states[-1]) if self.pooling == "last" else (lambda states: states.mean(0))
+        return _pooled(decoder, sequences, pool, self.tokens_per_batch)
 
     @cached_property
     def _policy(self) -> Any:
@@ -346,6 +342,36 @@ def _tokens(tokenizer: Any, text: str) -> list[int]:
     return tokens
 
 
+def _pooled(model: Any, sequences: Sequence[Sequence[int]], pool: Pool, tokens_per_batch: int) -> Vectors:
+    """Of each sequence what `pool` makes of the last layer's states of its tokens, float32[n, dim].
+
+    Args:
+        model: of transformers, without a head.
+        sequences: token ids, at least one each.
+        pool: of float32[tokens, dim], without padding, a vector.
+        tokens_per_batch: most tokens read at once, padding included.
+    """
+    import torch
+
+    from penchant.policies.linear import through_onednn
+    from penchant.policies.pretrained import evaluating
+
+    batches = list(_batches(sequences, tokens_per_batch))
+    device = next(model.parameters()).device
+    vectors = np.zeros((len(sequences), model.config.get_text_config().hidden_size), np.float32)
+    with evaluating(model), through_onednn(model, pack=len(batches) >= _BATCHES_WORTH_PACKING):
+        for chosen in batches:
+            lengths = torch.tensor([len(sequences[i]) for i in chosen])
+            # Padding stands to the right, where it changes no position, and the mask hides it: any token id will do.
+            mask = torch.arange(int(lengths.max())) < lengths[:, None]
+            ids = torch.zeros(mask.shape, dtype=torch.int64)
+            ids[mask] = torch.tensor([token for i in chosen for token in sequences[i]])
+            given = {"input_ids": ids.to(device), "attention_mask": mask.long().to(device)}
+            states = model(**given).last_hidden_state.float().cpu().numpy()
+            vectors[chosen] = [pool(state[:length]) for state, length in zip(states, lengths.tolist(), strict=True)]
+    return vectors
+
+
 def _batches(sequences: Sequence[Sequence[int]], tokens_per_batch: int) -> Iterator[list[int]]:
     """Indices of sequences of like length, so that padding costs little; a batch holds at least one."""
     batch: list[int] = []
@@ -356,25 +382,6 @@ def _batches(sequences: Sequence[Sequence[int]], tokens_per_batch: int) -> Itera
         batch.append(i)
     if batch:
         yield batch
-
-
-def _hidden_states(model: Any, sequences: Sequence[Sequence[int]]) -> list[Vectors]:
-    """The last layer's states of each sequence, float32[tokens, dim] without padding."""
-    import torch
-
-    device = next(model.parameters()).device
-    width = max(map(len, sequences))
-    # Padding stands to the right, where it changes no position, and the mask hides it: any token id will do.
-    ids = torch.tensor([[*sequence, *[0] * (width - len(sequence))] for sequence in sequences], device=device)
-    mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences], device=device)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float().cpu().numpy()
-    finally:
-        model.train(was_training)
-    return [state[: len(sequence)] for state, sequence in zip(states, sequences, strict=True)]
 
 
 class Cached:

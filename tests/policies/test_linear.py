@@ -29,9 +29,9 @@ def test_values_are_those_of_the_layers_in_either_layout(net, shape):
     states = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         plain = net(states)
-        with through_onednn(net, n_passes=1):
+        with through_onednn(net, pack=False):
             dense = net(states)
-        with through_onednn(net, n_passes=1000):
+        with through_onednn(net, pack=True):
             assert "forward" in vars(net.layers[0])
             packed = net(states)
     torch.testing.assert_close(dense, plain, atol=1e-6, rtol=1e-5)
@@ -44,7 +44,7 @@ def test_nothing_is_copied_where_memory_is_short(net, monkeypatch):
     monkeypatch.setattr(linear, "_free_memory", lambda: 2 * net.layers[0].weight.nbytes)
     real = torch.ops.mkldnn._reorder_linear_weight
     monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", lambda weight: packed.append(1) or real(weight))
-    with through_onednn(net, n_passes=1000):
+    with through_onednn(net, pack=True):
         pass
     assert len(packed) == 1
 
@@ -56,7 +56,7 @@ def test_gradients_are_computed_as_ever_and_everything_is_as_before_afterwards(n
     net.zero_grad()
 
     def fail():
-        with through_onednn(net, n_passes=1000):
+        with through_onednn(net, pack=True):
             net(states).sum().backward()
             raise RuntimeError("in the middle")
 
@@ -76,7 +76,7 @@ def test_layers_that_somebody_has_changed_or_that_are_of_other_kinds_are_left_al
     net.layers[0] = Twice(40, 70)
     net.layers[2].forward = lambda states: states[..., :30]
     states = torch.randn(5, 40)
-    with torch.no_grad(), through_onednn(net, n_passes=1):
+    with torch.no_grad(), through_onednn(net, pack=False):
         inside = net(states)
         assert "forward" not in vars(net.layers[0])
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_layers_that_somebody_has_changed_or_that_are_of_other_kinds_are_left_al
 
 def test_half_precision_is_left_to_torch(net):
     net.bfloat16()
-    with torch.no_grad(), through_onednn(net, n_passes=1000):
+    with torch.no_grad(), through_onednn(net, pack=True):
         assert not any("forward" in vars(module) for module in net.modules())
 
 

@@ -1,29 +1,12 @@
+import re
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, get_peft_model
-from transformers import (
-    BloomConfig,
-    BloomForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MambaConfig,
-    MambaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Phi3Config,
-    Phi3ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
 
 from penchant.errors import SettingsError
 from penchant.policies import sampling
@@ -42,18 +25,25 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-GPT2_SIZES = {"vocab_size": 61, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.3}
 PROMPTS = [[5, 6, 7, 8, 9], [10], [11, 12, 13], [14, 15]]
 
 
-def built(model, config, **settings):
+# Names that do not follow the rule.
+CONFIGS = {"Gemma3": "Gemma3TextConfig", "Llama4": "Llama4TextConfig"}
+MODELS = {"GPT2": "GPT2LMHeadModel"}
+
+
+def built(name: str, **settings):
+    """A model of this architecture that knows nothing, with weights so large that what it reads matters."""
+    config = getattr(transformers, CONFIGS.get(name, f"{name}Config"))
+    model = getattr(transformers, MODELS.get(name, f"{name}ForCausalLM"))
     torch.manual_seed(0)
-    return model(config(**settings)).eval()
+    return model(config(**SIZES | settings)).eval()
 
 
 @pytest.fixture(scope="module")
-def llama() -> LlamaForCausalLM:
-    return built(LlamaForCausalLM, LlamaConfig, **SIZES)
+def llama():
+    return built("Llama")
 
 
 def draw(model, prompts=PROMPTS, n=3, **changed) -> list[list[SampledTokens]]:
@@ -154,7 +144,7 @@ def test_samples_longer_than_the_first_room_for_them_are_right(llama):
 
 def test_adapters_take_part_and_training_goes_on_afterwards():
     model = get_peft_model(
-        built(LlamaForCausalLM, LlamaConfig, **SIZES),
+        built("Llama"),
         LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"),
     ).eval()
     with torch.no_grad():
@@ -167,36 +157,57 @@ def test_adapters_take_part_and_training_goes_on_afterwards():
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
-@pytest.mark.parametrize(
-    ("model", "config", "settings"),
-    [
-        (GPT2LMHeadModel, GPT2Config, GPT2_SIZES),
-        (GPTNeoXForCausalLM, GPTNeoXConfig, SIZES),
-        (MistralForCausalLM, MistralConfig, SIZES | {"sliding_window": 17}),
-        (Phi3ForCausalLM, Phi3Config, SIZES),
-        (Qwen3ForCausalLM, Qwen3Config, SIZES | {"head_dim": 8}),
-    ],
-)
-def test_many_architectures_share_prompts(model, config, settings):
-    made = built(model, config, **settings)
-    samples = draw(made)
-    assert sampling.shares_prompts(made, 17)
-    assert largest_difference(made, PROMPTS, samples) < 1e-4
+# What docs/rooms/steer.md lists.
+SHARING = {
+    "Cohere": {},
+    "Cohere2": {},
+    "Gemma": {"head_dim": 8},
+    "Gemma3": {"head_dim": 8},
+    "GPT2": {},
+    "GPTNeoX": {},
+    "Granite": {},
+    "Llama": {},
+    "Mistral": {"sliding_window": 17},
+    "Mixtral": {},
+    "Olmo2": {},
+    "OPT": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "Phi": {},
+    "Phi3": {},
+    "Qwen2": {},
+    "Qwen3": {"head_dim": 8},
+    "SmolLM3": {},
+    "Starcoder2": {},
+}
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_prompts_are_shared_in_many_architectures(name):
+    model = built(name, **SHARING[name])
+    samples = draw(model)
+    assert sampling.shares_prompts(model, 17)
+    assert largest_difference(model, PROMPTS, samples) < 1e-4
+
+
+def test_the_docs_list_these_architectures():
+    page = (Path(__file__).parents[2] / "docs" / "rooms" / "steer.md").read_text(encoding="utf-8")
+    listed = re.findall("`([^`]+)`", page.split("<!-- architectures -->")[1])
+    assert listed == sorted(SHARING, key=str.lower)
 
 
 @pytest.mark.parametrize(
-    ("model", "config", "settings", "reason"),
+    ("name", "settings", "reason"),
     [
-        (BloomForCausalLM, BloomConfig, SIZES | {"n_head": 4, "n_layer": 2}, "its attention cannot be replaced"),
-        (Gemma2ForCausalLM, Gemma2Config, SIZES | {"head_dim": 8}, "its attention asks for softcap"),
-        (MistralForCausalLM, MistralConfig, SIZES | {"sliding_window": 8}, "sees no further than 8 tokens"),
+        ("Bloom", {"n_head": 4, "n_layer": 2}, "its attention cannot be replaced"),
+        ("Gemma2", {"head_dim": 8}, "its attention asks for softcap"),
+        ("Llama4", {"head_dim": 8}, "layers of other kinds than attention: chunked_attention"),
+        ("Mistral", {"sliding_window": 8}, "sees no further than 8 tokens"),
     ],
 )
-def test_others_are_sampled_all_the_same_and_it_is_said_why_it_takes_longer(model, config, settings, reason):
-    made = built(model, config, **settings)
+def test_others_are_sampled_all_the_same_and_it_is_said_why_it_takes_longer(name, settings, reason):
+    model = built(name, **settings)
     with pytest.warns(UserWarning, match=f"each sample gets a copy of its prompt.*{reason}"):
-        samples = draw(made)
-    assert largest_difference(made, PROMPTS, samples) < 1e-4
+        samples = draw(model)
+    assert largest_difference(model, PROMPTS, samples) < 1e-4
 
 
 def test_a_model_whose_attention_is_not_what_it_says_is_found_out(monkeypatch):
@@ -205,11 +216,11 @@ def test_a_model_whose_attention_is_not_what_it_says_is_found_out(monkeypatch):
     real = branching._Layer.attend
     monkeypatch.setattr(branching._Layer, "attend", lambda self, query: real(self, 1.1 * query))
     with pytest.warns(UserWarning, match="a trial gave other values"):
-        assert not sampling.shares_prompts(built(LlamaForCausalLM, LlamaConfig, **SIZES), 9)
+        assert not sampling.shares_prompts(built("Llama"), 9)
 
 
 def test_a_model_without_a_cache_of_keys_and_values_is_refused():
-    model = built(MambaForCausalLM, MambaConfig, vocab_size=61, hidden_size=16, num_hidden_layers=1, state_size=4)
+    model = built("Mamba", state_size=4)
     with (
         pytest.warns(UserWarning, match="layers of other kinds than attention"),
         pytest.raises(SettingsError, match="MambaForCausalLM keeps no keys and values"),

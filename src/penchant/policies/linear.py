@@ -12,22 +12,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-# To copy weights into oneDNN's layout takes about as long as so many passes of a few rows gain.
-_WORTH_PACKING = 32
-
 
 @contextmanager
-def through_onednn(model: nn.Module, *, n_passes: int) -> Iterator[None]:
+def through_onednn(model: nn.Module, *, pack: bool) -> Iterator[None]:
     """While open, linear layers in float32 on a CPU compute through oneDNN; what needs gradients goes the usual way.
 
     Args:
         model: its weights may not change meanwhile.
-        n_passes: forward passes ahead. If there are many, weights are copied into oneDNN's layout, as far as they fit
-            into half of the memory that is free; the copies go when this closes.
+        pack: copy weights into oneDNN's own layout, as far as they fit into half of the memory that is free; the copies
+            go when this closes. That takes as long as it gains in some 20 passes of a few rows, or 3 of a thousand.
     """
     modules = model.modules() if _has_onednn() else ()
     layers = [layer for layer in modules if type(layer) is nn.Linear and _is_free(layer)]
-    room = _free_memory() // 2 if n_passes >= _WORTH_PACKING else 0
+    room = _free_memory() // 2 if pack else 0
     try:
         for layer in layers:
             weight = layer.weight.detach()

@@ -25,6 +25,7 @@ from penchant.policies.sequences import accepts, bare_model
 
 # What is made from so many logits stays in a CPU's cache; with more, memory is most of the time.
 _LOGITS_IN_CACHE = 2**19
+_PASSES_WORTH_PACKING = 32
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def sample_tokens(
     batches = [by_length[at : at + size] for at in range(0, len(by_length), size)]
     n_passes = len(batches) * -(-n // rows_at_once) * max_new_tokens
     with (
-        through_onednn(model, n_passes=n_passes),
+        through_onednn(model, pack=n_passes >= _PASSES_WORTH_PACKING),
         tqdm(total=len(prompts) * n * max_new_tokens, unit="token", disable=not progress) as bar,
     ):
         for chosen in batches:
