@@ -214,9 +214,10 @@ def test_a_model_whose_attention_is_not_what_it_says_is_found_out(monkeypatch):
     from penchant.policies import branching
 
     real = branching._Layer.attend
-    monkeypatch.setattr(branching._Layer, "attend", lambda self, query: real(self, 1.1 * query))
-    with pytest.warns(UserWarning, match="a trial gave other values"):
-        assert not sampling.shares_prompts(built("Llama"), 9)
+    for factor in (1.1, torch.nan):
+        monkeypatch.setattr(branching._Layer, "attend", lambda self, query, factor=factor: real(self, factor * query))
+        with pytest.warns(UserWarning, match="a trial gave other values"):
+            assert not sampling.shares_prompts(built("Llama"), 9)
 
 
 def test_a_model_without_a_cache_of_keys_and_values_is_refused():

@@ -253,14 +253,13 @@ def _why_not(model: Any) -> str:
         grown = _samples(model, prompts, uniforms, share=True, rows_at_once=4, pad=0, **settings)
     except Exception as error:  # whatever some architecture makes of a cache of another kind
         return f"a trial failed ({type(error).__name__}: {error})"
-    worst = 0.0
+    differences = []
     for prompt, of_prompt in zip(prompts, grown, strict=True):
         sequences = torch.tensor([[*prompt, *one.tokens] for one in of_prompt], device=bare.device)
         logits = model(input_ids=sequences, use_cache=False).logits[:, len(prompt) - 1 : -1]
         plain = torch.log_softmax(logits.float(), -1).gather(-1, sequences[:, len(prompt) :, None])[..., 0]
-        worst = max(
-            worst, float((plain.cpu() - torch.tensor([one.log_probabilities for one in of_prompt])).abs().max())
-        )
+        differences.append(plain.cpu() - torch.tensor([one.log_probabilities for one in of_prompt]))
+    worst = float(torch.stack(differences).abs().max())
     tolerance = 1e-4 if bare.dtype in (torch.float32, torch.float64) else 0.1
     return "" if worst < tolerance else f"a trial gave other values (by {worst:.2g} nats)"
 
