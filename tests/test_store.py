@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penchant.cache import RowCache
-from penchant.errors import DataError, UnknownNameError
+from penchant.errors import DataError, PenchantError, StorageError, UnknownNameError
 from penchant.feedback.importing import read
 from penchant.records import KINDS, Comparisons, Conversations, Rankings, Ratings, Segments, canonical_json
 from penchant.store import Store
@@ -389,14 +390,14 @@ def test_a_number_that_no_database_gives_back_is_no_record_of_any_kind(kind):
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", "sqlite:////no/such/folder/x.db"])
 def test_a_place_that_cannot_hold_records_is_a_clear_error(url):
-    with pytest.raises(DataError):
+    with pytest.raises(PenchantError):
         Store(url)
 
 
 def test_a_file_that_is_no_database_is_a_clear_error(tmp_path):
     path = tmp_path / "x.db"
     path.write_bytes(b"something else entirely" * 50)
-    with pytest.raises(DataError, match="not a database"):
+    with pytest.raises(StorageError, match="not a database"):
         Store(f"sqlite:///{path}")
 
 
@@ -413,7 +414,7 @@ def test_a_damaged_file_is_a_clear_error(tmp_path):
     home.add(votes(200))
     raw = (tmp_path / "r.db").read_bytes()
     (tmp_path / "r.db").write_bytes(raw[:4096] + b"\xff" * (len(raw) - 4096))
-    with pytest.raises(DataError, match=r"malformed|corrupt"):
+    with pytest.raises(StorageError, match=r"malformed|corrupt"):
         home.records("comparison")
 
 
@@ -421,7 +422,7 @@ def test_a_store_that_another_process_holds_is_a_clear_error(tmp_path):
     home = Store(f"sqlite:///{tmp_path / 'r.db'}?timeout=0.05")
     other = sqlite3.connect(tmp_path / "r.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(DataError, match="locked"):
+    with pytest.raises(StorageError, match="locked"):
         home.add(votes(1))
     other.execute("ROLLBACK")
     other.close()
@@ -434,7 +435,7 @@ def test_a_server_that_is_not_there_is_a_clear_error_without_the_password():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     for url in (f"postgresql://me:s3cret@127.0.0.1:{port}/x", "mysql://me:s3cret@localhost/x"):
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(PenchantError) as caught:
             Store(url)
         assert "s3cret" not in str(caught.value)
 
@@ -447,9 +448,30 @@ def test_a_full_disk_is_a_clear_error_and_keeps_what_was_acknowledged(tmp_path):
     sa.event.listen(
         home._engine, "begin", lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")
     )
-    with pytest.raises(DataError, match="full"):
+    with pytest.raises(StorageError, match="full"):
         home.add(votes(5000, rationale="x" * 500))
     assert Store(f"sqlite:///{tmp_path / 'r.db'}").kinds() == {"comparison": 10}
+
+
+def test_on_a_disk_with_no_room_at_all_nothing_is_added_and_everything_can_still_be_read(tmp_path):
+    home = Store(f"sqlite:///{tmp_path / 'r.db'}")
+    home.add(votes(10))
+    code = (
+        "import sys\nfrom penchant.errors import StorageError\nfrom penchant.store import Store\n"
+        "from penchant.records import Comparisons\n"
+        "home = Store(sys.argv[1])\n"
+        "print(home.kinds(), len(home.records('comparison')))\n"
+        "try:\n    home.add(Comparisons.from_rows([{'prompt': 'q', 'chosen': 'a', 'rejected': 'b'}]))\n"
+        "except StorageError as error:\n    print(error)\n"
+        "print(len(home.records('comparison')))\n"
+    )
+    full = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))}
+    # What it would print to a file does not count against the limit: a pipe is none.
+    done = subprocess.run([sys.executable, "-c", code, home.url], stdout=subprocess.PIPE, text=True, check=True, **full)
+    first, error, last = done.stdout.splitlines()
+    assert (first, last) == ("{'comparison': 10} 10", "10")
+    assert "Nothing of this step was kept" in error
+    assert home.add(votes(12)).new == 2
 
 
 def test_what_was_acknowledged_before_a_kill_is_there_and_no_step_is_half_there(store):

@@ -28,7 +28,7 @@ from sqlalchemy.dialects import postgresql
 
 import penchant
 from penchant.cache import RowCache, overwrite, write_ahead
-from penchant.errors import DataError, MissingExtraError, UnknownNameError, nearest
+from penchant.errors import DataError, MissingExtraError, StorageError, UnknownNameError, nearest
 from penchant.exchange import FORMS, files_of, write_json, writing
 from penchant.identity import Identities
 from penchant.records import KINDS, Records, canonical_json
@@ -138,7 +138,8 @@ class Store:
         url: sqlite:///FILE, sqlite:// (in memory), or postgresql://USER@HOST/DATABASE.
 
     Raises:
-        DataError: the database cannot be opened or is none of ours.
+        DataError: the URL is none, or the database is none of ours.
+        StorageError: the database cannot be opened.
         MissingExtraError: the driver is not installed.
     """
 
@@ -161,7 +162,7 @@ class Store:
         except ModuleNotFoundError as error:
             raise MissingExtraError("PostgreSQL needs its driver: pip install 'penchant[postgresql]'.") from error
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _durable)
+            sa.event.listen(self._engine, "do_connect", _durable)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -188,7 +189,7 @@ class Store:
             source: names records that do not name a source of their own.
 
         Raises:
-            DataError: the database refuses, or is full.
+            StorageError: the database refuses, or is full.
         """
         [added] = self.add_steps([[records]], source=source)
         return added
@@ -205,7 +206,7 @@ class Store:
             source: names records that do not name a source of their own.
 
         Raises:
-            DataError: the database refuses, or is full. Earlier steps are kept.
+            StorageError: the database refuses, or is full. Earlier steps are kept.
         """
         imports: dict[str, _Import] = {}
         try:
@@ -479,15 +480,29 @@ class Store:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
                 yield connection
         except sa.exc.DBAPIError as error:
-            raise DataError(
+            raise StorageError(
                 f"The store {self.url} cannot be used: {error.orig}. Nothing of this step was kept. Is the path "
                 "writable, the disk full, the file a penchant store, the server up, or another process writing?"
             ) from error
 
 
-def _durable(connection: Any, _: Any) -> None:
-    write_ahead(connection)
-    connection.execute("PRAGMA synchronous = FULL").close()
+def _durable(dialect: sa.Dialect, _: Any, place: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """A connection to SQLite whose writes are on disk when they are acknowledged."""
+    for is_alone in (False, True):
+        connection: Any = dialect.connect(*place, **options)
+        try:
+            if is_alone:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE").close()
+            write_ahead(connection)
+            connection.execute("PRAGMA synchronous = FULL").close()
+            return connection
+        except sqlite3.OperationalError as error:
+            connection.close()
+            # A disk may have no room even for the file in which processes share what they know of the log. Who has the
+            # database for himself needs none: what was kept can still be read.
+            if is_alone or error.sqlite_errorname != "SQLITE_IOERR_SHMSIZE":
+                raise
+    return None
 
 
 def _delete(path: Path) -> bool:
