@@ -9,7 +9,8 @@ the run is finished, and run follows run until there have been enough kills. Thr
 dropout: all weights with gradient accumulation and evaluation; adapters with checkpoints by the clock; early stopping.
 
 After every kill each checkpoint in the folder must be whole; after every run its weights must equal, bit by bit, those
-of the same run left alone; then the command is run once more and must find nothing to do. Ends with code 1 otherwise.
+of the same run left alone, and every number of its log; then the command is run once more and must find nothing to do.
+Ends with code 1 otherwise.
 """
 
 import argparse
@@ -27,11 +28,12 @@ from typing import Any
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # before torch: forked threads do not live on
 
 WORDS = "a b c d e what is good bad red green blue yes no maybe tea coffee and or the".split()  # noqa: SIM905
-COMMON = "--trainer.examples-per-batch 4 --trainer.learning-rate 0.003 --trainer.log-steps 1 --trainer.held-out 0.2"
+COMMON = "--trainer.examples-per-batch 4 --trainer.learning-rate 0.003 --trainer.held-out 0.2"
 KINDS = {
     "all weights": "--policy.lora-rank null --trainer.steps 24 --trainer.accumulation 2 --trainer.eval-steps 6 "
-    "--trainer.save-steps 1",
-    "adapters": "--policy.lora-rank 4 --trainer.steps 24 --trainer.schedule cosine --trainer.save-minutes 0.001",
+    "--trainer.save-steps 2 --trainer.log-steps 5",
+    "adapters": "--policy.lora-rank 4 --trainer.steps 24 --trainer.schedule cosine --trainer.save-minutes 0.001 "
+    "--trainer.log-steps 1",
     "early stopping": "--policy.lora-rank null --trainer.steps 60 --trainer.eval-steps 2 --trainer.patience 2 "
     "--trainer.keep-checkpoints 1 --trainer.learning-rate 0.03",
 }
@@ -111,6 +113,12 @@ def weights(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "policy").glob("*.safetensors"))}
 
 
+def log(out: Path) -> list[dict[str, float]]:
+    """Losses, rewards, rates and gradients; without the line on how long the last process took."""
+    history = json.loads((out / "run.json").read_text(encoding="utf-8"))["result"]["history"]
+    return [line for line in history if "train_runtime" not in line]
+
+
 def soak(folder: Path, n_kills: int, kinds: list[str], seed: int) -> dict[str, Any]:
     """Runs until there have been enough kills."""
     import peft  # noqa: F401  # what the processes need is imported once, here
@@ -120,15 +128,15 @@ def soak(folder: Path, n_kills: int, kinds: list[str], seed: int) -> dict[str, A
     from penchant.whole import damage
 
     prepare(folder)
-    alone: dict[str, dict[str, bytes]] = {}
+    alone: dict[str, tuple[dict[str, bytes], list[dict[str, float]]]] = {}
     lasts: dict[str, float] = {}  # seconds of the last run that nobody killed: the machine may get faster or slower
     for kind in kinds:
         begun, out = time.monotonic(), folder / f"alone-{kind}"
         if not finished(started(folder, kind, out), out):
             raise SystemExit("A training process was killed by somebody else.")
-        alone[kind], lasts[kind] = weights(out), time.monotonic() - begun
+        alone[kind], lasts[kind] = (weights(out), log(out)), time.monotonic() - begun
     drawn, kills = random.Random(seed), Counter[str]()
-    n_runs = n_starts = n_equal = n_idle = n_damaged = n_resumed = 0
+    n_runs = n_starts = n_equal = n_logs = n_idle = n_damaged = n_resumed = 0
     begun = time.monotonic()
     while kills.total() < n_kills:
         kind = kinds[n_runs % len(kinds)]
@@ -146,7 +154,8 @@ def soak(folder: Path, n_kills: int, kinds: list[str], seed: int) -> dict[str, A
             kills[instant(out)] += 1
             n_damaged += sum(damage(path) is not None for path in out.glob("checkpoint-*"))
         n_resumed += "resumed from step" in said(out)
-        n_equal += weights(out) == alone[kind]
+        n_equal += weights(out) == alone[kind][0]
+        n_logs += log(out) == alone[kind][1]
         finished(started(folder, kind, out), out)
         n_idle += "nothing was trained" in said(out)
         n_runs += 1
@@ -157,6 +166,7 @@ def soak(folder: Path, n_kills: int, kinds: list[str], seed: int) -> dict[str, A
         "kills_in_checkpoint_writing": kills["writing a checkpoint"] + kills["removing a checkpoint"],
         "runs": n_runs,
         "runs_with_bit_identical_weights": n_equal,
+        "runs_with_the_same_log": n_logs,
         "runs_that_resumed_in_their_last_start": n_resumed,
         "finished_runs_run_again_that_did_nothing": n_idle,
         "damaged_checkpoints": n_damaged,
@@ -186,10 +196,12 @@ def main() -> None:
         Path(asked.json).write_text(line + "\n", encoding="utf-8")
     else:
         print(line)
-    as_many = {
-        result[name] for name in ("runs", "runs_with_bit_identical_weights", "finished_runs_run_again_that_did_nothing")
-    }
-    if len(as_many) > 1 or result["damaged_checkpoints"]:
+    each = (
+        "runs_with_bit_identical_weights",
+        "runs_with_the_same_log",
+        "finished_runs_run_again_that_did_nothing",
+    )
+    if any(result[name] != result["runs"] for name in each) or result["damaged_checkpoints"]:
         sys.exit(1)
 
 

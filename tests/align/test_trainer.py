@@ -85,14 +85,14 @@ def back_to(folder, step):
     ids=["plain", "accumulated", "lora", "evaluated", "bf16"],
 )
 def test_a_run_resumed_from_any_checkpoint_ends_with_the_very_same_weights(tmp_path, policy, changes):
-    keep = {"steps": 5, "save_steps": 1, "keep_checkpoints": None, **changes}
+    keep = {"steps": 5, "save_steps": 1, "log_steps": 3, "keep_checkpoints": None, **changes}
     whole, first = run(tmp_path, TinyPolicy(**policy), **keep)
     for step in (4, 3, 1):
         back_to(tmp_path, step)
         again, result = run(tmp_path, TinyPolicy(**policy), **keep)
         assert result.resumed_from == step
         assert torch.equal(again, whole)
-        assert result.held_out_loss == first.held_out_loss
+        assert result.history[:-1] == first.history[:-1]  # the last line is how long it took
     assert not torch.equal(whole, TinyPolicy(**policy).weights())
 
 

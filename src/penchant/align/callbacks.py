@@ -90,6 +90,8 @@ class Safekeeping(transformers.TrainerCallback):
             control.should_save = True
         if self.received:
             control.should_training_stop = True
+        if control.should_save:  # what the next line of the log is the mean of must not begin before the checkpoint
+            control.should_log = True
 
     def raise_if_any(self, folder: Path, step: int, n_steps: int) -> None:
         """Tell the caller, once the checkpoint is written."""

@@ -56,7 +56,7 @@ class TrainerSettings:
         save_steps: write a checkpoint every so many steps and at the end instead.
         keep_checkpoints: how many of the newest stay, and the best besides where `patience` looks for it; 0 removes the
             last one too once the policy is saved, empty keeps all.
-        log_steps: log every so many steps.
+        log_steps: log every so many steps, and before every checkpoint.
         loggers: any of "tensorboard", "wandb", "mlflow".
         recompute: what is computed again for the gradient instead of being kept: "cheap" is all but products and
             attention, half the memory for a few hundredths of the time; "all" saves most and takes a third longer.

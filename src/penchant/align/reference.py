@@ -46,7 +46,7 @@ def reference_log_probabilities(
             bf16=bf16,
         )
     values = torch.tensor([value for row in sums for value in row], dtype=torch.float32)
-    return list(values.split([len(row) for row in sums]))
+    return list(torch.split(values, [len(row) for row in sums]))
 
 
 def kept_reference(

@@ -49,9 +49,9 @@ class TrainResult:
 
     Attributes:
         steps: optimiser steps taken, those before a resume included.
-        loss: mean training loss per example since the log before the last, or since a resume after that.
+        loss: mean training loss at the last log, per example.
         held_out_loss: lowest held-out loss, if there was any evaluation.
-        history: every log line, in order.
+        history: every log line, in order, those before a resume included.
         n_examples: examples trained on.
         dropped: reason -> examples left out.
         resumed_from: step of the checkpoint this run went on from, if it did.
@@ -385,6 +385,11 @@ class _Loop(transformers.Trainer):
             remove_old(self.folder, 1 if n_kept == 0 else n_kept, best=best, damaged=self.damaged)
             self.damaged.clear()
         meet()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As theirs; but sharded weights lie in a checkpoint once, in the form in which they are read back."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """As the policy saves itself: a checkpoint can be loaded as one, and no pickled arguments lie beside it."""
