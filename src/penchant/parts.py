@@ -382,6 +382,11 @@ class _Worker:
                 raise DataError(f"Row {numbers[0]}: {error} {hint}") from error
             part.failures.append((int(numbers[0]), str(error)))
             return []
+        except PenchantError:
+            raise
+        except Exception as error:  # no fault of the rows that anybody foresaw
+            error.add_note(f"This happened in the rows {numbers[0]} to {numbers[-1]}.")
+            raise
         for what, count in counts.items():
             part.counts[what] = part.counts.get(what, 0) + count
         return [result] if len(result) else []
@@ -461,6 +466,7 @@ def _connect(ray: Any, n_cpus: int, address: str | None) -> None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
         ray.init(
+            address="local",  # a new one, even where another runs
             num_cpus=n_cpus,
             include_dashboard=False,
             object_store_memory=2**27,  # the least there can be: only numbers of parts go through it
@@ -471,8 +477,13 @@ def _connect(ray: Any, n_cpus: int, address: str | None) -> None:
             ray.shutdown()
             raise SettingsError("This version of Ray listens on the network. Install another, or give an --address.")
         return
+    if address.startswith("ray://"):
+        raise SettingsError(
+            f"Ray Data does not work over {address!r}, Ray's remote client. Run this on a machine of the cluster "
+            "with --address auto."
+        )
     try:
-        host, colon, port = address.removeprefix("ray://").rpartition(":")
+        host, colon, port = address.rpartition(":")
         if colon:
             socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would try for minutes
         ray.init(address=address, **quiet)

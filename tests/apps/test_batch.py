@@ -69,7 +69,8 @@ def test_every_task_gives_the_same_bytes_here_and_from_two_workers(cluster, lang
         parts.work_through(chain, rows, out, rows_per_part=3, workers=workers, progress=False)
     assert (tmp_path / "0.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
     made = json.loads(pq.read_table(tmp_path / "2.parquet")["extra"][0].as_py())
-    assert made.keys() == {"id", "n_tokens", "score_chosen", "score_rejected", "vectors"}
+    kept = {"id", "n_tokens", "sampled_log_probabilities", "sampled_tokens", "vectors"}
+    assert made.keys() == {"score_chosen", "score_rejected"} | kept
 
 
 def test_ratings_of_many_parts_become_all_pairs_of_each_person(tmp_path):
@@ -175,5 +176,5 @@ def test_the_command_line_goes_on_after_a_kill_and_ends_with_a_line_for_scripts(
 
 
 def test_a_result_of_another_ending_is_refused(prompts, tmp_path):
-    with pytest.raises(SettingsError, match=r"end in \.parquet or \.jsonl"):
+    with pytest.raises(SettingsError, match=r"end in \.jsonl or \.parquet"):
         batch("encode", str(prompts), out=tmp_path / "v.csv")

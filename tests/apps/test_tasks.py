@@ -7,10 +7,12 @@ import pyarrow as pa
 import pytest
 import tiny_model
 
+from penchant.apps.data import Data
+from penchant.apps.learn import learn, loaded
 from penchant.apps.tasks import Encode, Mine, Sample, Score, _uncached
 from penchant.encoders import Cached, Joined, MiniLM, encode_turns
 from penchant.errors import DataError, SettingsError, UnknownNameError
-from penchant.exchange import kind_of, with_kind, write_json
+from penchant.exchange import kind_of, with_kind
 from penchant.feedback import pairing
 from penchant.preference import BradleyTerry
 from penchant.records import Comparisons, Conversations, Edits, Rankings, Ratings, canonical_json
@@ -33,20 +35,17 @@ def language(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
-    """Ann likes short answers, Bob long ones; saved as `penchant learn` saves it."""
-    folder = tmp_path_factory.mktemp("people") / "model"
+    """Ann likes short answers, Bob long ones: what `penchant learn` leaves, and the model in it."""
+    place = tmp_path_factory.mktemp("people")
     short, long = "No.", "No, because it is late, it rains, and the shop is closed today anyway."
     votes = [
         {"prompt": f"Shall we go {i}?", "chosen": f"{c} {i}", "rejected": f"{r} {i}", "user": user}
         for i in range(12)
         for user, c, r in (("ann", short, long), ("bob", long, short))
     ]
-    model = BradleyTerry(encoder=Style()).fit(Comparisons.from_rows(votes))
-    for user in ("ann", "bob"):
-        model.adapt(user, Comparisons.from_rows(votes).of(user))
-    model.save(folder)
-    write_json(folder / "learn.json", {"class": "penchant.preference.bradley_terry:BradleyTerry", "encoder": "style"})
-    return folder, model
+    (place / "votes.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in votes))
+    learn(data=Data(path=place / "votes.jsonl"), encoder="style", out=place / "model")
+    return place / "model", loaded(place / "model")
 
 
 # Score ---------------------------------------------------------------------------------------------------------------
@@ -148,16 +147,10 @@ def test_what_cannot_score_says_so(people, language, tmp_path):
             done(task, given)
 
 
-def test_a_reward_that_is_no_number_is_an_error(people, tmp_path):
-    folder, model = people
-    model.weights_[:] = np.nan
-    try:
-        model.save(tmp_path / "broken")
-    finally:
-        model.weights_[:] = BradleyTerry.load(folder, encoder=Style()).weights_
-    (tmp_path / "broken" / "learn.json").write_text((folder / "learn.json").read_text())
-    with pytest.raises(DataError, match="reward is not finite"):
-        done(Score(str(tmp_path / "broken")), pa.table({"prompt": ["a"], "response": ["b"]}))
+def test_a_reward_that_is_no_number_is_an_error(people, monkeypatch):
+    monkeypatch.setattr(BradleyTerry, "reward", lambda self, prompts, responses, **_: np.full(len(responses), np.nan))
+    with pytest.raises(DataError, match=r"reward is not finite \(1 of 1 answers\)"):
+        done(Score(str(people[0])), pa.table({"prompt": ["a"], "response": ["b"]}))
 
 
 # Sample --------------------------------------------------------------------------------------------------------------
@@ -180,10 +173,12 @@ def test_greedy_samples_are_those_of_the_policy_and_messages_are_answered_with_m
     chat = canonical_json([{"role": "user", "content": "Why?"}])
     rows = pa.table({"prompt": ["Why?", chat], "form": [None, "messages"], "context": ["Be brief.", "Be brief."]})
     found, _ = done(Sample(language, n=1, temperature=0, max_new_tokens=6), rows)
-    [[truth]] = LanguagePolicy(language).sample(["Why?"], condition="Be brief.", temperature=0, max_new_tokens=6)
+    [[truth]] = LanguagePolicy(language).draw(["Why?"], condition="Be brief.", temperature=0, max_new_tokens=6)
     as_text, as_messages = (row[0] for row in found["responses"].to_pylist())
-    assert as_text == truth
-    assert json.loads(as_messages) == [{"role": "assistant", "content": truth}]
+    assert as_text == truth.text
+    assert json.loads(as_messages) == [{"role": "assistant", "content": truth.text}]
+    assert found["sampled_tokens"].to_pylist() == [[len(truth.tokens)]] * 2
+    np.testing.assert_allclose(found["sampled_log_probabilities"].to_pylist(), [[sum(truth.log_probabilities)]] * 2)
 
 
 def test_a_prompt_that_leaves_no_room_is_an_error_of_its_row(language):
@@ -274,6 +269,25 @@ def test_records_become_the_comparisons_that_pairing_makes_of_them(records, says
     truth, lost = pairing.comparisons(records)
     assert Comparisons(pairs.replace_schema_metadata(None)).table.equals(truth.table)
     assert counts == lost
+
+
+def test_rows_that_are_no_records_are_counted_and_the_others_are_paired():
+    rows = pa.table(
+        {
+            "prompt": ["q"] * 4,
+            "response": ["a", "b", "c", "d"],
+            "score": [1.0, float("nan"), 3.0, None],
+            "user": ["ann"] * 4,
+            "extra": ['{"page":1}', None, "no JSON", None],
+            "tag": [None, "x", "y", "z"],
+        }
+    )
+    pairs, counts = done(Mine(), rows)
+    assert pairs.select(["chosen", "rejected"]).to_pylist() == [{"chosen": "c", "rejected": "a"}]
+    assert counts == {
+        "rows that are no rating: `score` is missing": 1,
+        "rows that are no rating: `score` is not finite": 1,
+    }
 
 
 def test_everything_that_one_person_judged_is_given_together_and_single_rows_are_left_where_they_are():

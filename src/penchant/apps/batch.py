@@ -11,14 +11,12 @@ import penchant
 from penchant.apps.outcome import Outcome
 from penchant.apps.tasks import Encode, Mine, Sample, Score, state_of
 from penchant.errors import DataError, SettingsError
-from penchant.exchange import with_kind
+from penchant.exchange import FORMS, with_kind
 from penchant.feedback.reading import Chunk, chunks
 from penchant.parts import OnError, work_through
-from penchant.records import canonical_json
+from penchant.records import PAYLOADS, canonical_json
 from penchant.settings import plain
 from penchant.store import Store
-
-_PAYLOADS = ("prompt", "chosen", "rejected", "response", "responses")
 
 
 def batch(
@@ -58,7 +56,7 @@ def batch(
         out: the result, .parquet or .jsonl. While it is being made, its parts are in the folder OUT.parts.
         kind: of a store, which kind of record, such as rating.
         workers: Ray workers, each with the model in memory; 0 does all here, without Ray.
-        address: of a Ray cluster that sees the same folders, such as auto or ray://HOST:10001; else this machine.
+        address: of a Ray cluster whose machines see the same folders, auto or HOST:PORT; without it this machine.
         threads: of the processor for each worker; with the same number results agree bit by bit.
         rows_per_part: rows between two writes, all that a crash can lose.
         on_error: stop at the first row that cannot be done, or drop such rows, count them and name them in a file.
@@ -67,8 +65,8 @@ def batch(
         encode: what encodes.
         mine: which pairs.
     """
-    if out.suffix not in (".parquet", ".jsonl"):
-        raise SettingsError(f"--out is {str(out)!r}; its name must end in .parquet or .jsonl.")
+    if out.suffix not in FORMS:
+        raise SettingsError(f"--out is {str(out)!r}; its name must end in {' or '.join(FORMS)}.")
     begin = time.perf_counter()
     chosen: Any = {"sample": sample, "score": score, "encode": encode, "mine": mine}[task]
     about = {
@@ -121,11 +119,14 @@ def _of_store(url: str, kind: str | None, out: Path) -> Iterator[tuple[pa.Table,
         raise SettingsError(
             f"The store holds {', '.join(f'{n} {name}s' for name, n in held.items())}; name one with --kind."
         )
-    records = home.records(kind or next(iter(held), "comparison"))
-    for place in (out, out.with_name(f"{out.name}.parts")):
-        # Whoever is forgotten takes what was made of their records along.
-        home.derived(place, users=records.users, note="batch")
-    yield with_kind(records), {}
+    seen: set[str] = set()
+    for part in home.parts(kind or next(iter(held), "comparison")):
+        new = sorted(set(part.users) - seen)
+        for ending in ("", ".parts", ".failed.jsonl"):
+            # Whoever is forgotten takes what was made of their records along.
+            home.derived(out.with_name(f"{out.name}{ending}"), users=new, note="batch")
+        seen.update(new)
+        yield with_kind(part), {}
 
 
 def _of_file(path: Path, on_error: OnError) -> Iterator[tuple[pa.Table, Mapping[str, int]]]:
@@ -142,12 +143,12 @@ def _columns(chunk: Chunk) -> pa.Table:
     """A chunk with payloads as records have them: text, or the JSON of messages, which `form` then says."""
     if chunk.table is not None:
         columns = {name: chunk.table[name] for name in chunk.table.column_names}
-        payloads = [name for name in _PAYLOADS if name in columns and not _is_plain(columns[name].type)]
+        payloads = [name for name in PAYLOADS if name in columns and not _is_plain(columns[name].type)]
         lists: dict[str, list[Any]] = {name: columns[name].to_pylist() for name in payloads}
     else:
         rows = chunk.listed()
         lists = {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
-        columns, payloads = {}, [name for name in _PAYLOADS if name in lists]
+        columns, payloads = {}, [name for name in PAYLOADS if name in lists]
     said = [False] * len(chunk)
     for name in payloads:
         for i, value in enumerate(lists[name]):

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 
-from penchant.apps.learn import encoder_of, loaded
+from penchant.apps.learn import LEARNT, encoder_of, loaded
 from penchant.encoders import Cached, Encoder, Joined, Vectors, encode_turns
 from penchant.errors import DataError, SettingsError, UnknownNameError, nearest
 from penchant.exchange import kind_of, with_kind
@@ -53,6 +53,7 @@ class Sample:
         top_p: share of the probability to sample from.
         max_new_tokens: an answer stops here at the latest.
         seed: same seed, same answers.
+        engine: torch for this very model; llama for the quantised weights of a .gguf file, auto where that is possible.
     """
 
     model: str = "small-chat"
@@ -61,21 +62,26 @@ class Sample:
     top_p: float = 1.0
     max_new_tokens: int = 64
     seed: int = 0
+    engine: Literal["torch", "llama", "auto"] = "torch"
 
     def ready(self) -> Work:
-        """Load the policy; rows with a `prompt` (and `context`, a wish for the system message) get `responses`."""
+        """Load the policy; rows with a `prompt` (and `context`, a wish for the system message) get `responses`.
+
+        And of each response `sampled_log_probabilities`, nats, whatever the temperature, and `sampled_tokens`, a count.
+        """
         policy = _policy(self.model)
 
         def work(rows: pa.Table, numbers: Numbers) -> tuple[pa.Table, dict[str, int]]:
-            _require_new(rows, "responses")
+            for name in ("responses", "sampled_log_probabilities", "sampled_tokens"):
+                _require_new(rows, name)
             prompts, contexts, forms = _column(rows, "prompt"), _optional(rows, "context"), _forms(rows)
             _require_known("prompt", prompts)
             # Every part draws numbers of its own, by where it begins.
             [seed] = np.random.SeedSequence([self.seed, int(numbers[0])]).generate_state(1)
-            responses: list[list[str]] = [[] for _ in prompts]
+            drawn: list[list[Any]] = [[] for _ in prompts]
             for form in sorted(set(forms)):
                 places = [i for i, one in enumerate(forms) if one == form]
-                samples = policy.sample(
+                samples = policy.draw(
                     [prompts[i] for i in places],
                     self.n,
                     condition=[contexts[i] for i in places],
@@ -84,10 +90,19 @@ class Sample:
                     top_p=self.top_p,
                     max_new_tokens=self.max_new_tokens,
                     seed=int(seed),
+                    engine=self.engine,
                 )
-                for i, texts in zip(places, samples, strict=True):
-                    responses[i] = [_answer(text, form) for text in texts]
-            return rows.append_column("responses", pa.array(responses, pa.list_(pa.string()))), {}
+                for i, answers in zip(places, samples, strict=True):
+                    drawn[i] = answers
+            texts = [[_answer(one.text, form) for one in row] for row, form in zip(drawn, forms, strict=True)]
+            of_each: dict[str, Any] = {
+                "responses": pa.array(texts, pa.list_(pa.string())),
+                "sampled_log_probabilities": pa.array([[one.log_probability.sum for one in row] for row in drawn]),
+                "sampled_tokens": pa.array([[one.log_probability.n_tokens for one in row] for row in drawn]),
+            }
+            for name, values in of_each.items():
+                rows = rows.append_column(name, values)
+            return rows, {}
 
         return work
 
@@ -115,7 +130,7 @@ class Score:
         if self.model is None:
             raise SettingsError("Name what scores with --score.model: a folder that was learnt, or a language model.")
         folder = Path(self.model)
-        if (folder / "learn.json").exists():
+        if (folder / LEARNT).exists():
             return _by_people(folder, self.user)
         if self.user is not None:
             raise SettingsError(f"{self.model} is no model of people, so leave --score.user out.")
@@ -141,6 +156,8 @@ class Encode:
         def work(rows: pa.Table, numbers: Numbers) -> tuple[pa.Table, dict[str, int]]:
             answers = None if self.column is not None else _Answers.of(rows)
             if answers is not None:
+                if not answers.turns:
+                    raise DataError("There are no answers to encode.")
                 return answers.given(rows, vector=_lists(encode_turns(encoder, answers.turns))), {}
             name = self.column or "prompt"
             texts = _column(rows, name)
@@ -174,8 +191,10 @@ class Mine:
             if self._is_scored(rows):
                 pairs, lost = self._of_scored(rows)
             else:
-                records = _as(KINDS[_kind_of(rows)], rows)
+                kind = KINDS[_kind_of(rows)]
+                records, broken = kind.checked(_columns_of(kind, rows))
                 pairs, lost = comparisons(records, max_pairs_per_user=self.max_pairs_per_user, seed=self.seed)
+                lost |= {f"rows that are no {kind.kind}: {reason}": n for reason, n in broken.items()}
             return with_kind(pairs), lost
 
         return work
@@ -207,7 +226,7 @@ class Mine:
                 by = {"score_chosen": scores[better], "score_rejected": scores[worse]}
                 made.append(row | said | by)
         table = pa.Table.from_pylist(made) if made else Comparisons.schema.empty_table()
-        return _as(Comparisons, table), lost
+        return Comparisons(_columns_of(Comparisons, table)), lost
 
 
 def _fit(responses: list[str] | None, scores: list[float] | None) -> bool:
@@ -348,22 +367,27 @@ def _kind_of(rows: pa.Table) -> str:
     return str(found)
 
 
-def _as(kind: type[Records], rows: pa.Table) -> Any:
-    """Rows as records; what the kind has no column for goes into `extra`."""
+def _columns_of(kind: type[Records], rows: pa.Table) -> pa.Table:
+    """Rows with the columns of a kind of record; what it has no column for goes into `extra`."""
     known = [name for name in kind.schema.names if name in rows.column_names and name != "extra"]
     rest = [name for name in rows.column_names if name not in (*known, "extra", "kind")]
     table = rows.select(known).replace_schema_metadata(None)
-    if rest or "extra" in rows.column_names:
-        extra = [
-            {**json.loads(before or "{}"), **{name: value for name, value in row.items() if value is not None}}
-            for before, row in zip(
-                _optional(rows, "extra"), rows.select(rest).to_pylist() or [{}] * len(rows), strict=True
-            )
-        ]
-        table = table.append_column(
-            "extra", pa.array([canonical_json(row) if row else None for row in extra], pa.string())
-        )
-    return kind(table)
+    if not rest:
+        return table.append_column("extra", rows["extra"]) if "extra" in rows.column_names else table
+    extra = []
+    for before, row in zip(_optional(rows, "extra"), rows.select(rest).to_pylist(), strict=True):
+        there = {name: value for name, value in row.items() if value is not None}
+        extra.append(canonical_json(_object(before) | there) if there or before else None)
+    return table.append_column("extra", pa.array(extra, pa.string()))
+
+
+def _object(extra: str | None) -> dict[str, Any]:
+    """What `extra` holds, which is a JSON object wherever records came from penchant."""
+    try:
+        found = json.loads(extra or "{}")
+    except ValueError:
+        found = extra
+    return found if isinstance(found, dict) else {"extra": found}
 
 
 # What scores ---------------------------------------------------------------------------------------------------------
