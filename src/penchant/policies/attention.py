@@ -119,7 +119,7 @@ def _row(
     """What the queries of one row find, [1, width, heads, dim]; strips follow each other from its first column on."""
     lengths = [last - first for first, last, *_ in strips]
     n_padding = query.shape[2] - sum(lengths)
-    queries = query[row : row + 1].split([*lengths, n_padding], dim=2)  # its gradient is one concatenation
+    queries = torch.split(query[row : row + 1], [*lengths, n_padding], dim=2)  # its gradient is one concatenation
     found = []
     for q, (first, last, start, trunk_start, trunk_end) in zip(queries, strips, strict=False):
         keys = slice(trunk_start, trunk_end), slice(start, last)
