@@ -31,4 +31,4 @@ docs: install  ## the site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install  ## ours beside the strongest peers on the same work
-	for name in dpo import encode sample one_for_all cache page; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in dpo import encode sample one_for_all cache scale page; do $(BIN)/python benchmarks/$$name.py || exit 1; done

@@ -72,7 +72,7 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         "includes digests of weights and rows, looking up and keeping. The model that is learnt again is of 200 people "
         "with 30 votes each on 4,000 texts, and equals one that never saw the person.",
         {
-            "reference_work_share_1_percent": "tokens computed after 1 % of the pairs was added, share of the first pass",
+            "reference_work_share_1_percent": "tokens computed after 1 % of pairs was added, share of the first pass",
             "reference_cpu_share_1_percent": "CPU time of the same, share of the first pass",
             "lookup_seconds": "seconds to look up 20,200 known pairs",
             "fingerprint_seconds_135m": "seconds to take the digest of 135 million weights",

@@ -185,7 +185,10 @@ def learn(
         people = {*comparisons.users, *(ratings.users if ratings else ())}
         Store(data.store).derived(out, users=sorted(people), note=f"{method} model")
     adapted(_measured(model, ratings), comparisons, comparisons).save(out)
-    about: dict[str, Any] = {"class": f"{type(model).__module__}:{type(model).__qualname__}", "encoder": _anywhere(encoder)}
+    about: dict[str, Any] = {
+        "class": f"{type(model).__module__}:{type(model).__qualname__}",
+        "encoder": _anywhere(encoder),
+    }
     # Not where the store is: that may hold a password, and whoever forgets somebody knows it.
     from_store = {name: value for name, value in plain(data).items() if name not in ("path", "store")}
     about |= {"data": None if data.path else from_store} | ({"items": items} if items else {})
