@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: install demo test lint docs bench
+.PHONY: install demo test lint docs bench soak
 install: .venv/installed  ## make .venv with everything
 
 # torch comes first, pinned: a plain `pip install torch` may bring gigabytes for GPUs that the machine lacks. The embedded
@@ -32,3 +32,6 @@ docs: install  ## the site, in site/
 
 bench: install  ## ours beside the strongest peers on the same work
 	for name in dpo import encode sample one_for_all cache scale page; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+soak: install  ## training killed 200 times at random instants ends in the same weights
+	$(BIN)/python benchmarks/soak_train.py --kills 200 --json docs/benchmarks/soak_train.json
