@@ -100,6 +100,7 @@ JSON_VALUES = st.recursive(
 ODD = ["[1e16]", "[1e+16]", "[NaN]", '[{"b":1,"a":2}]', '[{"a":1,"a":1}]', "[1, 2]", '["\\u000B"]', '["\\u00e9"]']
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=8) | JSON_VALUES.map(canonical_json) | st.sampled_from(ODD))
 def test_a_payload_is_written_as_a_list_only_if_it_reads_back_to_the_letter(text):
     value = exchange._message_list(text)

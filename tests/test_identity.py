@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penchant import identity
@@ -27,6 +27,7 @@ def identities(rows, cuts=()):
         counting.close()
 
 
+@settings(deadline=None)
 @given(rows=ROWS, cuts=st.lists(st.integers(0, 30), max_size=5))
 def test_two_rows_are_one_only_if_they_are_equal_and_as_many_equal_ones_came_before(rows, cuts):
     seen = Counter()

@@ -493,6 +493,19 @@ def test_what_was_acknowledged_before_a_kill_is_there_and_no_step_is_half_there(
     assert count >= 300 * len(acknowledged)
 
 
+def test_imports_that_are_killed_over_and_over_lose_nothing_and_double_nothing(store):
+    soak = Path(__file__).parents[1] / "benchmarks" / "soak_import.py"
+    where = [] if store.url.startswith("sqlite") else ["--store", place(store)]
+    done = subprocess.run(
+        [sys.executable, soak, "--kills", "12", "--json", "-", *where], stdout=subprocess.PIPE, text=True, check=False
+    )
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, found
+    assert (found["lost"], found["doubled"], found["out_of_order"], found["missing_at_the_end"]) == (0, 0, 0, 0)
+    assert found["kills"] >= 12
+    assert found["kills_in_the_midst"] > 0
+
+
 def test_a_kill_in_the_middle_of_adding_leaves_nothing_of_it_and_it_can_be_added_again(store):
     store.add(votes(10))
     code = (

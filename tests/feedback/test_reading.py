@@ -85,7 +85,7 @@ def broken_of(path: Path) -> dict[str, int]:
     return found
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @example(soup=b'{"a":1.5}\n{"a":-0}\n')
 @example(soup=b'{"a":0.5}\n{"a":9007199254740993}\n')
 @example(soup=b'{"a":"x"}{"a":"y"}\n{"a":\n"z"}\n')
@@ -110,7 +110,7 @@ def test_uniform_lines_do_take_the_fast_way() -> None:
         assert table.to_pylist() == rows
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(soup=SOUPS | VALUES.map(json.dumps).map(str.encode))
 def test_the_fast_parser_takes_nothing_that_the_other_reads_otherwise(soup: bytes) -> None:
     try:
@@ -120,7 +120,7 @@ def test_the_fast_parser_takes_nothing_that_the_other_reads_otherwise(soup: byte
     assert repr(found) == by_python(soup)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     lines=st.lists(st.binary(max_size=12).filter(lambda line: b"\n" not in line), max_size=12),
     ends=st.lists(st.integers(0, 80), max_size=8),
@@ -142,7 +142,7 @@ def test_lines_do_not_depend_on_blocks_and_those_that_are_too_long_are_counted(
         ]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     values=st.lists(VALUES, max_size=6),
     ends=st.lists(st.integers(0, 120), max_size=8),
@@ -157,7 +157,7 @@ def test_an_array_gives_the_same_elements_whatever_its_blocks(values: list[Any],
     assert broken == len(values) - len(rows)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     values=st.lists(st.dictionaries(st.text(max_size=2), VALUES, max_size=2), min_size=1, max_size=5),
     ends=st.lists(st.integers(0, 120), max_size=6),
@@ -271,3 +271,11 @@ def test_how_far_reading_has_come_is_known_for_every_form(tmp_path: Path) -> Non
         assert places == sorted(places)
         assert 0 < places[0] <= places[-1] == n_bytes(tmp_path / name), name
         assert len(set(places)) > 1 or name == "x.gz"  # which is a single block of the disk
+
+
+def test_columns_of_the_same_name_are_all_kept_under_names_of_their_own(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([i]) for i in range(4)], names=["a", "a_2", "a", "b"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    (tmp_path / "x.csv").write_text("a,a_2,a,b\n0,1,2,3\n")
+    assert rows_of(tmp_path / "x.parquet") == [{"a": 0, "a_2": 1, "a_3": 2, "b": 3}]
+    assert rows_of(tmp_path / "x.csv") == [{"a": "0", "a_2": "1", "a_3": "2", "b": "3"}]

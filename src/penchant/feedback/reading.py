@@ -34,7 +34,7 @@ _BLOCK_BYTES = 1 << 20
 _LONGEST_RECORD = 1 << 26
 _LARGEST_OBJECT = 1 << 28  # characters of a JSON document that is one object, which has to be read as a whole
 _LARGEST_ARCHIVE = 1 << 31  # bytes of unpacked arrays, likewise
-_MOST_DECODED = 1 << 32  # bytes that a batch of Parquet may need at the worst before its texts are read by reference
+_MOST_DECODED = 1 << 30  # bytes that a batch of Parquet may need at the worst before its texts are read by reference
 _LONGEST_TOKEN = 16  # characters: of a number or word that the end of a block may have cut in two
 _LONGEST_QUOTE = 1_000  # lines; a quoted cell that goes on for longer was never closed
 _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, KeyError, IndexError, TypeError)
@@ -294,7 +294,8 @@ def _json_lines(blocks: Iterator[bytes | str]) -> Iterator[Chunk]:
         elif (table := _simple(stretch)) is not None:
             yield Chunk(table=table)
         else:
-            yield _decoded(filter(bytes.strip, stretch.split(b"\n")))
+            for lines in _batches(filter(bytes.strip, stretch.split(b"\n")), len):
+                yield _decoded(lines)
 
 
 def _decoded(lines: Iterable[bytes]) -> Chunk:
@@ -513,13 +514,20 @@ def _header(line: str, separator: str) -> tuple[list[str], bool]:
         names = line.split(separator)
     if len(names) == 4 and all(name.strip().replace(".", "", 1).lstrip("-").isdigit() for name in names):
         return ["user_id", "item_id", "rating", "timestamp"], False
-    names = [name.strip() or f"column_{i + 1}" for i, name in enumerate(names)]
-    seen: Counter[str] = Counter()
-    for i, name in enumerate(names):
-        seen[name] += 1
-        if seen[name] > 1:
-            names[i] = f"{name}_{seen[name]}"
-    return names, True
+    return _distinct([name.strip() or f"column_{i + 1}" for i, name in enumerate(names)]), True
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """Names of columns, of which those that were there before get a number."""
+    found: dict[str, None] = {}
+    n_before: Counter[str] = Counter()
+    for name in names:
+        numbered = name
+        while numbered in found:
+            n_before[name] += 1
+            numbered = f"{name}_{n_before[name] + 1}"
+        found[numbered] = None
+    return list(found)
 
 
 def _records(lines: Iterator[bytes | str], separator: str) -> Iterator[list[str] | str]:
@@ -592,7 +600,7 @@ def _parquet(path: Path) -> Iterator[Chunk]:
         n_read = 0
         try:
             for batch in file.iter_batches(batch_size=CHUNK_ROWS, row_groups=[group]):
-                for table in _unpacked(batch):
+                for table in _cut(batch):
                     table.validate(full=True)
                     n_read += table.num_rows
                     yield Chunk(table=table, at=size * (done + n_read) // max(metadata.num_rows, 1))
@@ -615,23 +623,37 @@ def _packed(metadata: pq.FileMetaData) -> list[str]:
     return sorted(found)
 
 
-def _unpacked(batch: pa.RecordBatch) -> Iterator[pa.Table]:
-    """Texts that were read by reference, written out, as many rows at once as make a chunk."""
-    packed = [name for name in batch.schema.names if pa.types.is_dictionary(batch.schema.field(name).type)]
+def _cut(batch: pa.RecordBatch) -> Iterator[pa.Table]:
+    """A batch as tables of as many rows as make a chunk, with texts that were read by reference written out."""
+    batch = pa.RecordBatch.from_arrays(batch.columns, names=_distinct(batch.schema.names))
     lengths = np.zeros(batch.num_rows, dtype=np.int64)
-    for name in packed:
-        column = batch.column(name)
-        if pa.types.is_string(column.type.value_type) or pa.types.is_binary(column.type.value_type):
-            each = pc.binary_length(column.dictionary).take(column.indices)
-            lengths += np.asarray(pc.fill_null(each, 0))
-    cuts = np.searchsorted(np.cumsum(lengths) // CHUNK_BYTES, np.arange(1, lengths.sum() // CHUNK_BYTES + 1))
-    for start, stop in pairwise([0, *np.unique(cuts + 1).tolist(), batch.num_rows]):
+    packed = []
+    for field_ in batch.schema:
+        column = batch.column(field_.name)
+        if pa.types.is_dictionary(field_.type):
+            packed.append(field_.name)
+            of_values = _lengths(column.dictionary)
+            lengths += 0 if of_values is None else np.asarray(pc.fill_null(of_values.take(column.indices), 0))
+        elif (of_texts := _lengths(column)) is not None:
+            lengths += np.asarray(pc.fill_null(of_texts, 0))
+        else:
+            lengths += column.nbytes // max(len(column), 1)
+    n_chunks = np.cumsum(lengths) // CHUNK_BYTES
+    cuts = (np.flatnonzero(np.diff(n_chunks)) + 1).tolist()
+    cuts += range(0, batch.num_rows, CHUNK_ROWS)
+    for start, stop in pairwise(sorted({0, *cuts, batch.num_rows})):
         table = pa.Table.from_batches([batch.slice(start, stop - start)])
-        for name in packed if start < stop else ():
+        for name in packed:
             place = table.schema.get_field_index(name)
-            table = table.set_column(place, name, table[name].cast(table.schema.field(name).type.value_type))
-        if start < stop:
-            yield table
+            written = [part.dictionary.take(part.indices) for part in table[name].chunks]
+            table = table.set_column(place, name, pa.chunked_array(written))
+        yield table
+
+
+def _lengths(column: pa.Array) -> pa.Array | None:
+    """Bytes of each text; None if they are no texts."""
+    is_text = any(test(column.type) for test in (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string))
+    return pc.binary_length(column).cast(pa.int64()) if is_text else None
 
 
 def _arrow(path: Path, opened: Any) -> Iterator[Chunk]:
@@ -653,9 +675,8 @@ def _arrow(path: Path, opened: Any) -> Iterator[Chunk]:
             yield Chunk([], broken={DAMAGED_BLOCK: 1})
             return
         index += 1
-        for start in range(0, batch.num_rows, CHUNK_ROWS):
-            at = size * index // n_batches if n_batches else 0
-            yield Chunk(table=pa.Table.from_batches([batch.slice(start, CHUNK_ROWS)]), at=at)
+        for table in _cut(batch):
+            yield Chunk(table=table, at=size * index // n_batches if n_batches else 0)
 
 
 def _parts_of(folder: Path) -> list[Path]:

@@ -80,6 +80,7 @@ TIME_NAMES = frozenset(
         "reviewtime",
     ]
 )
+_USUAL = 200  # letters; longer names of fields are not worth remembering, and could fill the memory
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # years 1 and 9999, which is all that Arrow can print
 
 
@@ -92,9 +93,13 @@ class RowError(DataError):
     """A row that cannot become a record; the message is the reason under which it is counted."""
 
 
-@lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """A field name without case and punctuation, so that `userID`, `user_id` and `User Id` are one."""
+    return _plain(name) if len(name) < _USUAL else _plain.__wrapped__(name)
+
+
+@lru_cache(maxsize=4096)
+def _plain(name: str) -> str:
     return re.sub(r"[^0-9a-z]", "", name.lower())
 
 
@@ -104,9 +109,14 @@ def find(names: Iterable[str], *spellings: str) -> str | None:
     return next((known[spelling] for spelling in spellings if spelling in known), None)
 
 
+def _people(row: Row) -> tuple[list[str], list[str]]:
+    """The fields of a row that may say who and when."""
+    names = tuple(row)
+    return _people_among(names) if sum(map(len, names)) < 10 * _USUAL else _people_among.__wrapped__(names)
+
+
 @lru_cache(maxsize=1024)
-def _people(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The fields of a row that may say who and when; rows of one file mostly have the same fields."""
+def _people_among(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     whos = [name for name in names if plain(name) in USER_NAMES]
     return whos, [name for name in names if plain(name) in TIME_NAMES]
 
@@ -269,7 +279,7 @@ class Fields:
 
     def user(self) -> str | None:
         """Who left this, under any of the usual names; None if nobody is named."""
-        for name in _people(tuple(self.row))[0]:
+        for name in _people(self.row)[0]:
             if is_missing(self.row[name]):
                 self._taken.add(name)
             elif (value := as_word(self.row[name])) is not None:
@@ -279,7 +289,7 @@ class Fields:
 
     def time(self) -> datetime | None:
         """When, under any of the usual names; what cannot be read as a time stays in `extra` as it was."""
-        for name in _people(tuple(self.row))[1]:
+        for name in _people(self.row)[1]:
             if is_missing(self.row[name]):
                 self._taken.add(name)
             elif (value := moment(self.row[name])) is not None:

@@ -13,6 +13,7 @@ from penchant.feedback.formats.layout import RowError, as_word
 _A = "a modela responsea answera outputa response1 answer1 output1 summary1 first left leftvote ab win1 assistanta"
 _B = "b modelb responseb answerb outputb response2 answer2 output2 summary2 second right rightvote ba win2 assistantb"
 _TIE = "tie tied draw equal same both neither tievote tieinconsistent tiebothgood bothgood abgood nopreference c"
+_LONGEST = 100  # letters; what is longer is no verdict, and to remember it could fill the memory
 _BAD = "bothbad tiebothbad bothbadvote abbad"
 _WORDS = {
     word: outcome
@@ -21,9 +22,13 @@ _WORDS = {
 }
 
 
-@lru_cache(maxsize=4096)
 def outcome(word: str) -> str | None:
     """The outcome that a word stands for, or None if it does not say."""
+    return _outcome(word) if len(word) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _outcome(word: str) -> str | None:
     lower = word.lower()
     if re.fullmatch(r"[\[\s]*a\s*(<|<<)\s*b[\]\s]*", lower):
         return "b"
