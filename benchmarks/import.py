@@ -1,4 +1,4 @@
-"""Import: comparisons a second from JSON Lines into Parquet and into SQLite, and the memory that takes.
+"""Import: comparisons a second from JSON Lines into Parquet and into SQLite, the memory that takes, and export.
 
     python benchmarks/import.py [--quick] [--json -]
 
@@ -7,6 +7,9 @@ also give every row its identity, so that importing again adds nothing. The peer
 `load_dataset("json")` and `to_parquet`: the same file in, the same columns out, nothing recognised or checked. Rows
 are a prompt of 12 words, two answers of 30 and a user, made here. Each run has a process of its own; timed is from the
 file to the file, without imports. Agreement comes first: on 2,000 rows all three must give back what was written.
+
+Export is `penchant export` of a store with 50,000 answers, five people's to each question; every one of them must be in
+the file.
 """
 
 import importlib.util
@@ -22,6 +25,7 @@ from paired import Found, Result, Stopwatch, Work, alternate, apart, arguments, 
 
 COLUMNS = ("prompt", "chosen", "rejected", "user")
 TRIAL = 2_000
+ANSWERS, ANNOTATORS = 50_000, 5
 SIZES = {"1e5": 100_000, "1e6": 1_000_000}
 
 
@@ -51,10 +55,9 @@ def write(n: int, path: Path) -> Path:
 
 def to_parquet(source: Path, folder: Path) -> Path:
     """Ours, into Parquet."""
-    from penchant.exchange import write_parquet
-    from penchant.feedback.importing import read
+    from penchant.apps.records import import_files
 
-    write_parquet(read(source).records["comparison"], folder / "ours.parquet")
+    import_files((source,), out=folder / "ours.parquet")
     return folder / "ours.parquet"
 
 
@@ -84,6 +87,9 @@ def content(path: Path) -> list[tuple[str, ...]]:
 
     from penchant.store import Store
 
+    if path.suffix == ".jsonl":
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [tuple(row[name] for name in COLUMNS) for row in map(json.loads, lines)]
     is_store = path.suffix == ".db"
     table = Store(f"sqlite:///{path}").records("comparison").table if is_store else pq.read_table(path)
     return list(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True))
@@ -119,11 +125,39 @@ def timed(work: Work) -> Found:
     }
 
 
+def exported(n: int) -> Found:
+    """Seconds to write all answers of a store to a file of each form, and how many are not in it as they were."""
+    from penchant.apps.records import export, import_files
+
+    answers = [
+        {**row, "prompt": f"{number // ANNOTATORS}?", "user": f"{number % ANNOTATORS} of {number // (10 * ANNOTATORS)}"}
+        for number, row in enumerate(rows(n))
+    ]
+    wanted = {tuple(row.values()) for row in answers}
+    found: Found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        source, url = Path(folder) / "answers.jsonl", f"sqlite:///{folder}/penchant.db"
+        source.write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
+        import_files((source,), store=url)
+        for form in ("jsonl", "parquet"):
+            out = Path(folder) / f"all.{form}"
+            export(store=url, out=out)  # so that its modules are there
+            with Stopwatch() as watch:
+                export(store=url, out=out)
+            found |= {f"{form}_wall": watch.wall, f"{form}_cpu": watch.cpu}
+            found[f"{form}_differ"] = len(set(content(out)) ^ wanted)
+    return found
+
+
 def main() -> None:
     """Agreement first, then 1e5 rows and, in the full form, 1e6."""
     asked = arguments(str(__doc__))
     if asked.work:
-        print(json.dumps(agreement(asked.work["ways"]) if "ways" in asked.work else timed(asked.work)))
+        if "ways" in asked.work:
+            found = agreement(asked.work["ways"])
+        else:
+            found = exported(asked.work["answers"]) if "answers" in asked.work else timed(asked.work)
+        print(json.dumps(found))
         return
     has_peer = importlib.util.find_spec("datasets") is not None
     ways = [way for way in WAYS if way != "peer" or has_peer]
@@ -134,7 +168,26 @@ def main() -> None:
             result.refuse(name, "not in the quick form" if has_peer else "`datasets` is not installed")
         if not (asked.quick and n > SIZES["1e5"]):
             measure(size, n, ways, result)
+    small, large = result.numbers["memory_1e5_mib"], result.numbers["memory_1e6_mib"]
+    if small and large:
+        result.number("memory_growth", large / small)
+    else:
+        result.refuse("memory_growth", "not in the quick form")
+    measure_export(result)
     result.report(asked)
+
+
+def measure_export(result: Result) -> None:
+    """All answers of 50,000, out of the store."""
+    turns = alternate({"export": {"answers": ANSWERS}}, result.numbers["repeats"])
+    result.keep("export", turns)
+    for form, name in (("jsonl", "export_50000_seconds"), ("parquet", "export_50000_parquet_seconds")):
+        differ = max(one[f"{form}_differ"] for one in turns["export"])
+        if differ:
+            result.refuse(name, f"{differ} answers are not as they were")
+        else:
+            result.number(name, median(one[f"{form}_wall"] for one in turns["export"]))
+            result.number(f"{name}_cpu", median(one[f"{form}_cpu"] for one in turns["export"]))
 
 
 def measure(size: str, n: int, ways: list[str], result: Result) -> None:
