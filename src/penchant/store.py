@@ -131,6 +131,16 @@ _tables = {
 }
 
 
+def without_password(url: str) -> str:
+    """The URL of a store as it may be written into a file; drivers find passwords in the environment.
+
+    >>> without_password("postgresql://ann:secret@db/votes"), without_password("sqlite:///penchant.db")
+    ('postgresql://ann@db/votes', 'sqlite:///penchant.db')
+    """
+    parts = sa.make_url(url)._asdict() | {"password": None}
+    return sa.URL.create(**parts).render_as_string(hide_password=False)
+
+
 class Store:
     """A database of records.
 

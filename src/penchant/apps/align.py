@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from penchant.methods import METHODS
 from penchant.methods import method as row_of
 from penchant.methods import resolve as named
 from penchant.settings import dump, resolve
-from penchant.store import Store
+from penchant.store import Store, without_password
 from penchant.whole import whole_file
 
 
@@ -86,7 +86,7 @@ def align(
     if speaks():
         recipe = {
             "method": method,
-            "data": data,
+            "data": replace(data, store=without_password(data.store)),
             "policy": policy,
             "settings": settings,
             "trainer": trainer,
