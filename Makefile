@@ -33,5 +33,7 @@ docs: install  ## the site, in site/
 bench: install  ## ours beside the strongest peers on the same work
 	for name in dpo import encode sample one_for_all cache scale page; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-soak: install  ## training killed 200 times at random instants ends in the same weights
+soak: install  ## training and imports killed over and over end as if left alone; malformed files stop nothing
 	$(BIN)/python benchmarks/soak_train.py --kills 200 --json docs/benchmarks/soak_train.json
+	$(BIN)/python benchmarks/soak_import.py --kills 1000 --json docs/benchmarks/soak_import.json
+	$(BIN)/python tests/feedback/malformed.py --inputs 10000 --json docs/benchmarks/fuzz_import.json

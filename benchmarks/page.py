@@ -90,6 +90,34 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
 }
+# Of each soak: its command, what it does, and its keys with what they mean.
+SOAKS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "soak_import": (
+        "python benchmarks/soak_import.py --kills 1000 --json docs/benchmarks/soak_import.json",
+        "Importing processes are killed by SIGKILL at random instants and started again, alone or two at a time.",
+        {
+            "kills": "kills",
+            "kills_in_the_midst": "times that a killed import had left some of a file and not all",
+            "files": "files",
+            "lost": "acknowledged records that were lost",
+            "doubled": "records that were there twice",
+            "missing_at_the_end": "files that were not whole in the end",
+        },
+    ),
+    "fuzz_import": (
+        "python tests/feedback/malformed.py --inputs 10000 --json docs/benchmarks/fuzz_import.json",
+        "Malformed files of every format and form: odd values, damaged bytes, other encodings, wrong structure, bombs; "
+        "each is imported twice, with its format recognised and asked for.",
+        {
+            "inputs": "malformed files",
+            "crashes": "imports that ended in another error than one of ours",
+            "rows": "rows in files that could be read",
+            "rows_neither_kept_nor_counted": "rows neither kept nor counted with a reason",
+            "refused_as_a_whole": "imports refused as a whole, in a sentence",
+            "peak_mib": "peak memory of all of it, MiB",
+        },
+    ),
+}
 HEAD = """# Benchmarks
 
 Ours beside the strongest peer on the same work: `make bench` measures everything again. Each side runs in a process of
@@ -114,6 +142,18 @@ def section(name: str) -> str:
     )
 
 
+def soak(name: str) -> str:
+    """One soak as a paragraph and a table."""
+    command, about, keys = SOAKS[name]
+    text = f"## {name}\n\n{about}\n\n```\n{command}\n```\n\n"
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return f"{text}Not run yet.\n"
+    numbers = json.loads(path.read_text(encoding="utf-8"))
+    rows = [f"| {meaning} | {numbers[key]:,} |" for key, meaning in keys.items()]
+    return f"{text}| what | how many |\n|---|---|\n" + "\n".join(rows) + "\n"
+
+
 def line(numbers: dict[str, Any], key: str, meaning: str) -> str:
     """A row of the table."""
     cpu = shown(numbers, f"{key}_cpu")
@@ -135,7 +175,7 @@ def main() -> None:
     """Write the page."""
     page = RESULTS.with_suffix(".md")
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n".join([HEAD, *(section(name) for name in SECTIONS)]), encoding="utf-8")
+    page.write_text("\n".join([HEAD, *(section(name) for name in SECTIONS), *map(soak, SOAKS)]), encoding="utf-8")
     print(Path("docs") / page.name)
 
 

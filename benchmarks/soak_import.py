@@ -34,6 +34,7 @@ from typing import Any
 os.environ |= {"OMP_NUM_THREADS": "1"}  # before numpy: forked threads do not live on
 
 STEP = 12  # rows
+MOST = 8  # starts of a round that may be killed
 FORMS = ("jsonl", "json", "csv", "parquet")
 COLUMNS = ("prompt", "chosen", "rejected", "user")
 Row = tuple[str, ...]
@@ -185,9 +186,13 @@ def soak(folder: Path, n_kills: int, store: str | None, seed: int) -> dict[str, 
         files = {name: written(place / name, drawn) for name in dict.fromkeys(names)}
         counts["rounds_with_two_writers"] += len(names) > 1
         is_done = False
+        n_starts = 0
         while not is_done:
+            # With enough kills a start is left alone; so that there are many files, also after some kills of one.
+            n_starts += 1
             limits = [
-                drawn.uniform(0, 1.1 * lasts) if counts["kills"] + i < n_kills else None for i in range(len(names))
+                drawn.uniform(0, 1.1 * lasts) if counts["kills"] + i < n_kills and n_starts <= MOST else None
+                for i in range(len(names))
             ]
             start = time.monotonic()
             processes = [started(files[name], url) for name in names]

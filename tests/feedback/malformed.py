@@ -74,20 +74,21 @@ def made(seed: Any, folder: Path, *, format: str | None = None) -> Case:
     rng = random.Random(f"{seed} {format}")
     format = format or rng.choice(sorted(SAMPLES))
     form, damage = rng.choice(FORMS), rng.choices(DAMAGES, weights=[5, 5, 2, 4, 1])[0]
+    ending = form if rng.random() < 0.8 else "data"
     rows = SAMPLES[format] * rng.randint(1, 6)
     n_rows = None
     if damage == "values":
         content, n_rows = with_wrong_values(form, rows, rng)
     elif damage == "bytes":
         content = damaged(sound(form, rows, rng), rng)
-        n_rows = rows_of_lines(content) if form == "jsonl" else None
+        n_rows = rows_of_lines(content) if form == ending == "jsonl" else None
     elif damage == "encoding":
         content = recoded(sound(form, rows, rng), rng)
     elif damage == "structure":
         content = restructured(form, rows, rng)
     else:
         content = bomb(form, rows, rng)
-    path = folder / f"{str(seed).replace(' ', '-')}-{format}.{form if rng.random() < 0.8 else 'data'}"
+    path = folder / f"{str(seed).replace(' ', '-')}-{format}.{ending}"
     path.write_bytes(content)
     return Case(path, format, form, damage, n_rows)
 
