@@ -46,7 +46,7 @@ from penchant.records import KINDS, Records
 from penchant.settings import read_recipe
 
 PART_ROWS = 50_000  # rows or bytes of records that are handed on at once: a step of an import, a row group of Parquet
-PART_BYTES = 1 << 25
+PART_BYTES = 1 << 24
 _LOOK_ROWS = 200
 _PROSE = ("text", "content", "body", "comment", "question", "instruction", "prompt", "turns", "output1", "responsea")
 _ENDINGS = (".jsonl.gz", ".jsonl", ".csv.gz", ".csv", ".json", ".json.gz", ".parquet")

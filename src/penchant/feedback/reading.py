@@ -8,11 +8,13 @@ memory: neither that of the file nor what a small file claims to unpack to.
 import codecs
 import csv
 import json
+import os
 import re
 import zipfile
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
@@ -28,9 +30,10 @@ import pyarrow.parquet as pq
 
 from penchant.errors import DataError
 
-CHUNK_ROWS = 10_000
+CHUNK_ROWS = 5_000
 CHUNK_BYTES = 1 << 23
 _BLOCK_BYTES = 1 << 20
+_AT_ONCE = min(4, os.cpu_count() or 1)  # stretches of a file that are read at the same time
 _LONGEST_RECORD = 1 << 26
 _LARGEST_OBJECT = 1 << 28  # characters of a JSON document that is one object, which has to be read as a whole
 _LARGEST_ARCHIVE = 1 << 31  # bytes of unpacked arrays, likewise
@@ -54,6 +57,7 @@ _ARRAY = re.compile(r'\s*\[|\s*\{[^\[\]{}]*"(' + "|".join(_WRAPPERS) + r')"\s*:\
 _BETWEEN = re.compile(r"[ \t\r\n,]*")  # elements of an array
 
 Some = TypeVar("Some")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -218,30 +222,29 @@ def _peeked(blocks: Iterator[bytes | str]) -> tuple[bytes, bytes, Iterator[bytes
 
 def _stretches(blocks: Iterable[bytes | str]) -> Iterator[bytes | str]:
     """Some megabytes of whole lines at once; a string is the reason why a record could not be read."""
-    stretch = bytearray()
-    n_lines = 0
+    waiting: list[bytes] = []
+    n_lines = n_bytes = 0
     is_skipping = False
     for block in blocks:
         if isinstance(block, str):
             # Whatever began before the damage is part of the record that is lost.
-            yield bytes(stretch[: stretch.rfind(b"\n") + 1])
+            yield b"".join(waiting).rpartition(b"\n")[0]
             yield block
             return
         if is_skipping:
             _, line_break, block = block.partition(b"\n")
             is_skipping = not line_break
-        stretch += block
+        waiting.append(block)
         n_lines += block.count(b"\n")
-        if n_lines and (n_lines >= CHUNK_ROWS or len(stretch) >= CHUNK_BYTES):
-            end = stretch.rfind(b"\n") + 1
-            yield bytes(stretch[:end])
-            del stretch[:end]
-            n_lines = 0
-        if not n_lines and len(stretch) > _LONGEST_RECORD:
-            stretch.clear()
-            is_skipping = True
+        n_bytes += len(block)
+        if n_lines and (n_lines >= CHUNK_ROWS or n_bytes >= CHUNK_BYTES):
+            whole, _, rest = b"".join(waiting).rpartition(b"\n")
+            yield whole
+            waiting, n_lines, n_bytes = [rest], 0, len(rest)
+        if not n_lines and n_bytes > _LONGEST_RECORD:
+            waiting, n_bytes, is_skipping = [], 0, True
             yield TOO_LONG
-    yield bytes(stretch)
+    yield b"".join(waiting)
 
 
 def _lines(blocks: Iterable[bytes | str]) -> Iterator[bytes | str]:
@@ -288,14 +291,27 @@ _STRICT = msgspec.json.Decoder()  # faster, and of one opinion with the other on
 
 
 def _json_lines(blocks: Iterator[bytes | str]) -> Iterator[Chunk]:
-    for stretch in _stretches(blocks):
+    for stretch, table in _in_order(_simple, _stretches(blocks)):
         if isinstance(stretch, str):
             yield Chunk([], broken={stretch: 1})
-        elif (table := _simple(stretch)) is not None:
+        elif table is not None:
             yield Chunk(table=table)
         else:
             for lines in _batches(filter(bytes.strip, stretch.split(b"\n")), len):
                 yield _decoded(lines)
+
+
+def _in_order(work: Callable[[Some], Made], items: Iterable[Some]) -> Iterator[tuple[Some, Made]]:
+    """Each item and what is made of it, in order, some at once: Arrow's reader does not hold Python's lock."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        waiting: deque[tuple[Some, Future[Made]]] = deque()
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) > _AT_ONCE:
+                first, made = waiting.popleft()
+                yield first, made.result()
+        for first, made in waiting:
+            yield first, made.result()
 
 
 def _decoded(lines: Iterable[bytes]) -> Chunk:
@@ -323,16 +339,18 @@ def _value(line: bytes) -> Any:
         return _JSON.decode(line.decode("utf-8"))
 
 
-def _simple(stretch: bytes) -> pa.Table | None:
+def _simple(stretch: bytes | str) -> pa.Table | None:
     """Lines of JSON as columns, at a fraction of the cost; None unless that says exactly what the rows would say.
 
     Arrow's reader takes several objects in a line and one over several lines, bytes that are not UTF-8, and a missing
     field for null. So lines must be one object each, of the same fields with text or numbers and no null.
     """
+    if isinstance(stretch, str):
+        return None
     text = (stretch.replace(b"\r\n", b"\n") if b"\r" in stretch else stretch).strip(b" \t\r\n")
     n_rows = text.count(b"\n") + 1
-    # No object or list goes on with `{` behind a `}`: as many objects as such lines means one in each.
-    if text[:1] != b"{" or text[-1:] != b"}" or text.count(b"}\n{") + 1 != n_rows:
+    # A record of texts and numbers holds no other `{`: as many records as lines that begin with one means one in each.
+    if text[:1] != b"{" or text.count(b"\n{") + 1 != n_rows:
         return None
     try:
         if not text.isascii():
