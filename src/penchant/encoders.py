@@ -2,7 +2,8 @@
 
 An encoder has a `name`, which says what its vectors mean (equal names give equal vectors, so that a cache can trust
 it), `encode(payloads) -> float32[n, dim]`, and, where prompt and response should not simply be read as running text,
-`payload(turn) -> str`. Nothing is ever cut off: what is too long is read in windows or refused.
+`payload(turn) -> str`; one to which prompts mean nothing says `reads_prompts = False`. Nothing is ever cut off: what is
+too long is read in windows or refused.
 
 >>> Attributes().encode(['{"length": 3, "humour": 0.5}', '{"humour": 1, "length": 2}']).tolist()
 [[0.5, 3.0], [1.0, 2.0]]
@@ -59,6 +60,32 @@ def encode_turns(encoder: Encoder, turns: Sequence[Turn], owners: Owners | None 
     return _encode(encoder, [payload(turn) for turn in turns], owners)
 
 
+def encode_prompts(encoder: Encoder, prompts: Sequence[Turn], owners: Owners | None = None) -> Vectors:
+    """Vectors of what was said before a response.
+
+    Args:
+        encoder: where its `reads_prompts` is false, only responses mean anything to it.
+        prompts: turns whose response is empty.
+        owners: as in `encode_turns`.
+
+    Returns:
+        float32[n, dim]; dim is 0 for an encoder that looks at responses only.
+
+    >>> encode_prompts(Attributes(["x"]), [Turn("a prompt", "")]).shape
+    (1, 0)
+    """
+    if isinstance(encoder, Joined):
+        return np.concatenate([encode_prompts(one, prompts, owners) for one in encoder.encoders], axis=1)
+    if not getattr(encoder, "reads_prompts", True):
+        return np.zeros((len(prompts), 0), np.float32)
+    return encode_turns(encoder, prompts, owners)
+
+
+def keeps_vectors(encoder: Encoder) -> bool:
+    """Whether vectors are kept somewhere, so that it must be known whose they are."""
+    return isinstance(encoder, Cached) or (isinstance(encoder, Joined) and any(map(keeps_vectors, encoder.encoders)))
+
+
 def _encode(encoder: Encoder, payloads: Sequence[str], owners: Owners | None) -> Vectors:
     if isinstance(encoder, Cached | Joined):  # nobody else keeps anything
         return encoder.encode(payloads, owners)
@@ -84,6 +111,8 @@ class Attributes:
     Raises:
         SettingsError: a column is named twice.
     """
+
+    reads_prompts = False
 
     def __init__(self, columns: Sequence[str] | None = None):
         self.columns = columns
@@ -163,6 +192,8 @@ class Items:
     >>> Items(["gpt-4", "alpaca"]).encode(["alpaca", "unheard of"]).tolist()
     [[0.0, 1.0], [0.0, 0.0]]
     """
+
+    reads_prompts = False
 
     def __init__(self, items: Sequence[str]):
         self.items = tuple(items)
@@ -402,6 +433,11 @@ class Cached:
     def name(self) -> str:
         """The inner encoder's: the vectors are the same."""
         return self.encoder.name
+
+    @property
+    def reads_prompts(self) -> bool:
+        """The inner encoder's."""
+        return bool(getattr(self.encoder, "reads_prompts", True))
 
     def payload(self, turn: Turn) -> str:
         """What the inner encoder reads."""

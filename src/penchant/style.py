@@ -94,6 +94,7 @@ class Style:
     """
 
     name = "style-1"
+    reads_prompts = False
     columns = tuple(_COLUMNS)
 
     def payload(self, turn: Turn) -> str:

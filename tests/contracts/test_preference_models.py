@@ -1,11 +1,12 @@
-"""What every model of people must do; a new one joins by one row."""
+"""What every model of people must do; a new one joins by its row in the table of methods."""
 
 import numpy as np
 import pytest
 
 from penchant.encoders import Attributes
 from penchant.errors import DataError, NotFittedError
-from penchant.preference import BradleyTerry, Directional, PreferenceModel
+from penchant.methods import METHODS
+from penchant.preference import BradleyTerry, PreferenceModel
 from penchant.records import Comparisons, Ratings, canonical_json
 
 
@@ -37,11 +38,21 @@ def ratings():
     return Ratings.from_rows(rows)
 
 
-MODELS = {
-    "bradley_terry": lambda: BradleyTerry(encoder=Attributes(), l2=1.0, prior_precision=2.0),
-    "bradley_terry, settings measured": lambda: BradleyTerry(encoder=Attributes()),
-    "directional": lambda: Directional(encoder=Attributes()).measure(ratings()),
-}
+def learns_from_comparisons(row):
+    return isinstance(row.resolve(), type) and issubclass(row.resolve(), PreferenceModel)
+
+
+def prepared(model):
+    """The model, which has measured what it measures, if it does."""
+    return model.measure(ratings()) if hasattr(model, "measure") else model
+
+
+def of_the_table(row):
+    return lambda: prepared(row.resolve()(encoder=Attributes()))
+
+
+MODELS = {row.name: of_the_table(row) for row in METHODS if row.room == "learn" and learns_from_comparisons(row)}
+MODELS["bradley_terry, settings given"] = lambda: BradleyTerry(encoder=Attributes(), l2=1.0, prior_precision=2.0)
 
 
 @pytest.fixture(params=MODELS)

@@ -32,8 +32,9 @@ from scipy.special import expit
 
 from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, SettingsError
-from penchant.preference.model import PreferenceModel, encoded, rows_of
+from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton, optima
+from penchant.preference.votes import encoded, rows_of
 from penchant.records import Comparisons
 from penchant.turns import Form, turns_between
 

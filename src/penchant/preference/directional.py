@@ -30,10 +30,11 @@ from scipy.special import expit, logsumexp
 
 from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, NotFittedError, SettingsError
-from penchant.preference.model import PreferenceModel, encoded, encoded_turns, require_some, rows_of
+from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton
+from penchant.preference.votes import encoded, encoded_sides, require_some, rows_of
 from penchant.records import Comparisons, Ratings
-from penchant.turns import Form, Turn, turns, turns_between
+from penchant.turns import Form, Turn, turns_between
 
 Array = NDArray[np.float64]
 
@@ -138,7 +139,8 @@ class Directional(PreferenceModel):
         if not len(ratings) or any(aspect is None for aspect in aspects):
             raise DataError("Directional measures ratings that say their `aspect`; there are none, or some lack it.")
         names = sorted(set(aspects))
-        vectors, rows = encoded_turns(self.encoder, turns(ratings), ratings.table["user"].to_pylist())
+        responses, [rows] = encoded_sides(self.encoder, ratings, ("response",))
+        vectors = responses.astype(np.float64)
         column = {name: place for place, name in enumerate(names)}
         cells = rows * len(names) + np.array([column[aspect] for aspect in aspects])
         shape = (len(vectors), len(names))

@@ -7,22 +7,21 @@ shared. Constructors store settings only, `fit` returns the model, what was lear
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 import penchant
-from penchant.encoders import Encoder, encode_turns
+from penchant.encoders import Encoder
 from penchant.errors import DataError, NotFittedError
+from penchant.preference.votes import of_people, require_some
 from penchant.records import Comparisons
-from penchant.turns import Form, Turn, turns
+from penchant.turns import Form
 from penchant.whole import whole_file
 
 Array = NDArray[np.float64]
@@ -189,68 +188,3 @@ class PreferenceModel(ABC):
                 raise
             raise DataError(f"{folder} holds no {cls.__name__} that can be read ({error}); learn it again.") from error
         return model
-
-
-def require_some(comparisons: Comparisons) -> None:
-    """Refuse to learn from nothing.
-
-    Raises:
-        DataError: there are no comparisons.
-    """
-    if not len(comparisons):
-        raise DataError("There are no comparisons to learn from; import feedback first (`penchant import FILE`).")
-
-
-def encoded(encoder: Encoder, comparisons: Comparisons) -> tuple[Array, Array]:
-    """Vectors of chosen and of rejected responses, each float64[n, dim]; equal payloads are encoded once.
-
-    Raises:
-        DataError: there are no comparisons, or the encoder gave something that is not finite.
-    """
-    require_some(comparisons)
-    sides = [*turns(comparisons, "chosen"), *turns(comparisons, "rejected")]
-    vectors, rows = encoded_turns(encoder, sides, [*comparisons.table["user"].to_pylist()] * 2)
-    n = len(comparisons)
-    return vectors[rows[:n]], vectors[rows[n:]]
-
-
-def encoded_turns(
-    encoder: Encoder, asked: Sequence[Turn], users: Sequence[str | None]
-) -> tuple[Array, NDArray[np.int64]]:
-    """Vectors of the different turns among some, float64[different, dim], and which one each turn has, [turns].
-
-    Args:
-        encoder: payloads to vectors.
-        asked: turns, equal ones among them.
-        users: whose record each is.
-
-    Raises:
-        DataError: the encoder gave something that is not finite.
-    """
-    places = {turn: place for place, turn in enumerate(dict.fromkeys(asked))}
-    rows = np.array([places[turn] for turn in asked], dtype=np.int64)
-    owners: list[set[str | None]] = [set() for _ in places]
-    for row, user in zip(rows.tolist(), users, strict=True):
-        if user is not None:  # a name may have been taken off, to ask everybody's model: that makes nobody an owner
-            owners[row].add(user)
-    vectors = encode_turns(encoder, list(places), owners).astype(np.float64)
-    if not np.isfinite(vectors).all():
-        raise DataError(f"The encoder {encoder.name} gave NaN or infinite numbers for {len(places)} payloads.")
-    return vectors, rows
-
-
-def rows_of(comparisons: Comparisons) -> dict[str, NDArray[np.int64]]:
-    """The rows of each person who is named, in their order."""
-    users = comparisons.table["user"].combine_chunks().dictionary_encode()
-    codes = users.indices.fill_null(-1).to_numpy()
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(len(users.dictionary) + 1))
-    parts = np.split(order, starts)[1:-1]
-    return dict(zip(users.dictionary.to_pylist(), parts, strict=True))
-
-
-def of_people(comparisons: Comparisons, people: Collection[str]) -> Comparisons:
-    """The rows of some people, in their order."""
-    return Comparisons(
-        comparisons.table.filter(pc.is_in(comparisons.table["user"], pa.array(list(people), pa.string())))
-    )
