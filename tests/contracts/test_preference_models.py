@@ -153,17 +153,19 @@ def require_equal(model, other, tolerance=1e-6):
     (arrays, values), (theirs, their_values) = model._state(), other._state()
     assert arrays.keys() == theirs.keys()
     for name, array in arrays.items():
-        np.testing.assert_allclose(array, theirs[name], rtol=0, atol=tolerance, err_msg=name)
+        if not name.startswith("users."):
+            np.testing.assert_allclose(array, theirs[name], rtol=0, atol=tolerance, err_msg=name)
     assert values.keys() == their_values.keys()
     for name, value in values.items():
         if isinstance(value, float):
             assert value == pytest.approx(their_values[name], rel=tolerance)
-        elif name == "users":
-            for one, another in zip(value, their_values[name], strict=True):
-                assert one[0] == another[0]
-                np.testing.assert_allclose(one[1:], another[1:], rtol=0, atol=tolerance)
-        else:
+        elif name != "users":
             assert value == their_values[name]
+    assert set(model.users_) == set(other.users_)
+    for person, known in model.users_.items():
+        for name, value in vars(known).items():
+            theirs = getattr(other.users_[person], name)
+            np.testing.assert_allclose(value, theirs, rtol=0, atol=tolerance, err_msg=f"{person}: {name}")
     np.testing.assert_allclose(model.probability(votes()), other.probability(votes()), rtol=0, atol=tolerance)
 
 

@@ -34,6 +34,7 @@ from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, SettingsError
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton, optima
+from penchant.preference.profiles import Profiles
 from penchant.preference.votes import encoded, rows_of
 from penchant.records import Comparisons
 from penchant.turns import Form, turns_between
@@ -156,7 +157,7 @@ class BradleyTerry(PreferenceModel):
     def fit(self, comparisons: Comparisons) -> Self:
         """Learn what everybody prefers; see `PreferenceModel.fit`."""
         self._learn(comparisons, self._votes(comparisons))
-        self.users_: dict[str, UserPosterior] = {}
+        self.users_: Profiles[UserPosterior] = Profiles(UserPosterior)
         return self
 
     def adapt(self, user: str, comparisons: Comparisons) -> UserPosterior:
@@ -254,12 +255,12 @@ class BradleyTerry(PreferenceModel):
             return np.empty(0)
         chosen, rejected = encoded(self.encoder, comparisons)
         self._require_same_width(chosen)
-        users = comparisons.table["user"].to_pylist()
-        own = {user: place for place, user in enumerate(self.users_)}
-        table = np.stack([*(found.weights for found in self.users_.values()), self.weights_])
-        rows = np.array([own.get(user, len(own)) for user in users])
+        places = self.users_.places(comparisons.table["user"].to_pylist())
         difference = (chosen - rejected) / self.scale_
-        return np.asarray(expit(np.einsum("nd,nd->n", difference, table[rows]) - self._labels(comparisons)[1]))
+        ahead = difference @ self.weights_
+        if (own := places >= 0).any():
+            ahead[own] = np.einsum("nd,nd->n", difference[own], self.users_.column("weights")[places[own]])
+        return np.asarray(expit(ahead - self._labels(comparisons)[1]))
 
     def _weights(self, user: str | None) -> Array:
         found = self.users_.get(user) if user is not None else None
@@ -339,20 +340,13 @@ class BradleyTerry(PreferenceModel):
         return _STRENGTHS_OF_PRIOR[_one_standard_error(measured) if len(measured) else -1]
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        dim = len(self.weights_)
-        found = list(self.users_.values())
-        arrays = {
-            "weights": self.weights_,
-            "standard_errors": self.standard_errors_,
-            "scale": self.scale_,
-            "user_weights": np.stack([one.weights for one in found]) if found else np.empty((0, dim)),
-            "user_standard_errors": np.stack([one.standard_errors for one in found]) if found else np.empty((0, dim)),
-        }
+        people, names = self.users_.state()
+        arrays = {"weights": self.weights_, "standard_errors": self.standard_errors_, "scale": self.scale_, **people}
         values = {
             "settings": {"l2": self.l2, "prior_precision": self.prior_precision, "noise": self.noise},
             "l2": self.l2_,
             "prior_precision": self.prior_precision_,
-            "users": [[user, one.n_pairs] for user, one in self.users_.items()],
+            "users": names,
         }
         return arrays, values
 
@@ -362,8 +356,7 @@ class BradleyTerry(PreferenceModel):
             arrays[name] for name in ("weights", "standard_errors", "scale")
         )
         self.l2_, self.prior_precision_ = float(values["l2"]), float(values["prior_precision"])
-        columns = zip(values["users"], arrays["user_weights"], arrays["user_standard_errors"], strict=True)
-        self.users_ = {user: UserPosterior(weights, errors, n) for (user, n), weights, errors in columns}
+        self.users_ = Profiles.restored(UserPosterior, arrays, values["users"])
 
 
 _FOLDS = 3

@@ -32,6 +32,7 @@ from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, NotFittedError, SettingsError
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton
+from penchant.preference.profiles import Profiles
 from penchant.preference.votes import encoded, encoded_sides, require_some, rows_of
 from penchant.records import Comparisons, Ratings
 from penchant.turns import Form, Turn, turns_between
@@ -179,7 +180,7 @@ class Directional(PreferenceModel):
         self._require_measured()
         require_some(comparisons)
         self._learn(self._difference(comparisons), _strength(comparisons))
-        self.users_: dict[str, UserDirection] = {}
+        self.users_: Profiles[UserDirection] = Profiles(UserDirection)
         return self
 
     def adapt(self, user: str, comparisons: Comparisons) -> UserDirection:
@@ -321,8 +322,8 @@ class Directional(PreferenceModel):
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         names = ("centre", "scale", "heads", "mixing", "mean", "spread", "direction")
         arrays = {name: getattr(self, f"{name}_") for name in names}
-        found = list(self.users_.values())
-        arrays["users"] = np.stack([one.direction for one in found]) if found else np.empty((0, len(self.axes_)))
+        people, known = self.users_.state()
+        arrays |= people
         values = {
             "settings": {
                 "axes": self.axes,
@@ -333,7 +334,7 @@ class Directional(PreferenceModel):
             "attributes": self.attributes_,
             "axes": self.axes_,
             "decisiveness": self.decisiveness_,
-            "users": [[u, one.angle95, one.log_evidence, one.is_own, one.n_pairs] for u, one in self.users_.items()],
+            "users": known,
         }
         return arrays, values
 
@@ -343,10 +344,7 @@ class Directional(PreferenceModel):
             setattr(self, f"{name}_", arrays[name])
         self.attributes_, self.axes_ = list(values["attributes"]), list(values["axes"])
         self.decisiveness_ = float(values["decisiveness"])
-        self.users_ = {
-            user: UserDirection(direction, *rest)
-            for (user, *rest), direction in zip(values["users"], arrays["users"], strict=True)
-        }
+        self.users_ = Profiles.restored(UserDirection, arrays, values["users"])
 
 
 def _strength(comparisons: Comparisons) -> Array:

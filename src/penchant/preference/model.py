@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 import penchant
 from penchant.encoders import Encoder
 from penchant.errors import DataError, NotFittedError
+from penchant.preference.profiles import Profiles
 from penchant.preference.votes import of_people, require_some
 from penchant.records import Comparisons
 from penchant.turns import Form
@@ -38,9 +39,9 @@ class PreferenceModel(ABC):
         users_: what was learnt of each person that was adapted to.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     encoder: Encoder
-    users_: dict[str, Any]
+    users_: Profiles[Any]
 
     @abstractmethod
     def fit(self, comparisons: Comparisons) -> Self:
@@ -98,7 +99,7 @@ class PreferenceModel(ABC):
             raise DataError(f"{n_left} of {len(others)} comparisons are of {user!r}, who is to be forgotten.")
         require_some(others)
         again = copy.copy(self)
-        again.users_ = {}
+        again.users_ = Profiles(self.users_.kind)
         return again
 
     @abstractmethod
