@@ -66,9 +66,7 @@ def everything(folder):
 
 def learnt(folder):
     arrays, values = loaded(folder)._state()
-    return arrays | {"l2": values["l2"], "prior_precision": values["prior_precision"]}, [
-        one[0] for one in values["users"]
-    ]
+    return arrays | {"l2": values["l2"], "prior_precision": values["prior_precision"]}, values["users"]
 
 
 def test_nothing_of_a_forgotten_person_is_left_and_the_others_models_never_saw_them(home, tmp_path):

@@ -322,7 +322,7 @@ class Directional(PreferenceModel):
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         names = ("centre", "scale", "heads", "mixing", "mean", "spread", "direction")
         arrays = {name: getattr(self, f"{name}_") for name in names}
-        people, known = self.users_.state()
+        people, of_whom = self.users_.state()
         arrays |= people
         values = {
             "settings": {
@@ -334,7 +334,7 @@ class Directional(PreferenceModel):
             "attributes": self.attributes_,
             "axes": self.axes_,
             "decisiveness": self.decisiveness_,
-            "users": known,
+            "users": of_whom,
         }
         return arrays, values
 
