@@ -8,7 +8,7 @@ import pytest
 from tiny_language import TinyPolicy
 
 from penchant.align import RejectionSampling, TrainerSettings
-from penchant.align.rejection_sampling import Standardisation, angle, direction_prompt, unit, winners
+from penchant.align.rejection_sampling import angle, direction_prompt, unit, winners
 from penchant.errors import DataError, SettingsError
 
 ONE = TrainerSettings(steps=1, examples_per_batch=4)
@@ -36,14 +36,6 @@ def test_the_second_axis_counts_more_the_further_the_angle_turns():
     scores = np.array([[1.0, -1.0], [0.9, 0.0], [0.0, 1.0]])
     grid = np.stack([angle(degrees) for degrees in (-45, 0, 20, 45, 80)])
     assert winners(scores, grid).tolist() == [0, 0, 1, 2, 2]
-
-
-def test_standardisation_is_that_of_the_first_samples_and_an_axis_without_spread_is_named():
-    first = np.array([[0.0, 10.0], [2.0, 30.0]])
-    frozen = Standardisation.of(first, ("good", "long"))
-    assert frozen(np.array([[3.0, 20.0]])).tolist() == [[2.0, 0.0]]
-    with pytest.raises(DataError, match="Axis long: all 2"):
-        Standardisation.of(np.array([[0.0, 1.0], [2.0, 1.0]]), ("good", "long"))
 
 
 def test_directions_can_be_added_and_interpolated_and_prompts_carry_their_integers():

@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from penchant.align.recipe import TrainerSettings
 from penchant.errors import DataError, SettingsError
+from penchant.preference.measures import Standardisation
 from penchant.records import canonical_json
 
 Array = NDArray[np.float64]
@@ -102,39 +103,6 @@ def direction_prompt(direction: ArrayLike, *, axes: Sequence[str], template: str
     v = checked_direction(direction, len(axes))
     weights = (f"{name}*{round(100 * weight)}" for name, weight in zip(axes, v.tolist(), strict=True))
     return template.replace("{weights}", " + ".join(weights))
-
-
-@dataclass(frozen=True)
-class Standardisation:
-    """Mean and spread of each axis over samples of the first policy, frozen for all rounds.
-
-    Attributes:
-        mean: [axes].
-        scale: standard deviation, > 0, [axes].
-    """
-
-    mean: Array
-    scale: Array
-
-    @classmethod
-    def of(cls, scores: Array, axes: Sequence[str]) -> "Standardisation":
-        """Measured on axis scores, [n, axes].
-
-        Raises:
-            DataError: an axis has the same score everywhere, so that no selection could serve it.
-        """
-        scale = scores.std(axis=0)
-        flat = [name for name, spread in zip(axes, scale, strict=True) if not spread > 0]
-        if flat:
-            raise DataError(
-                f"Axis {', '.join(flat)}: all {len(scores)} sampled responses have the same score, so nothing can be "
-                "selected for it. Sample at a higher temperature, or leave the axis out."
-            )
-        return cls(scores.mean(axis=0), scale)
-
-    def __call__(self, scores: Array) -> Array:
-        """Standard deviations above the first policy's mean, [n, axes]."""
-        return np.asarray((scores - self.mean) / self.scale)
 
 
 def winners(scores: Array, directions: Array, *, normalise: Literal["none", "cosine"] = "none") -> NDArray[np.int64]:

@@ -30,10 +30,11 @@ from scipy.special import expit, logsumexp
 
 from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, NotFittedError, SettingsError
+from penchant.preference.measures import Heads, Standardisation
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton
 from penchant.preference.profiles import Profiles
-from penchant.preference.votes import encoded, encoded_sides, require_some, rows_of
+from penchant.preference.votes import encoded, require_some, rows_of
 from penchant.records import Comparisons, Ratings
 from penchant.turns import Form, Turn, turns_between
 
@@ -136,35 +137,10 @@ class Directional(PreferenceModel):
         Raises:
             DataError: there are no ratings with an aspect, or an axis never varies or names an unknown attribute.
         """
-        aspects = ratings.table["aspect"].to_pylist()
-        if not len(ratings) or any(aspect is None for aspect in aspects):
-            raise DataError("Directional measures ratings that say their `aspect`; there are none, or some lack it.")
-        names = sorted(set(aspects))
-        responses, [rows] = encoded_sides(self.encoder, ratings, ("response",))
-        vectors = responses.astype(np.float64)
-        column = {name: place for place, name in enumerate(names)}
-        cells = rows * len(names) + np.array([column[aspect] for aspect in aspects])
-        shape = (len(vectors), len(names))
-        total, count = (
-            np.bincount(cells, weights, minlength=shape[0] * shape[1]).astype(np.float64).reshape(shape)
-            for weights in (ratings.numpy("score"), np.ones(len(ratings)))
-        )
-        self.attributes_ = names
-        self.centre_ = vectors.mean(axis=0)
-        spread = vectors.std(axis=0)
-        self.scale_ = np.where(spread > 1e-12, spread, 1.0)
-        features = self._features(vectors)
-        self.heads_ = np.stack([_ridge(features, total[:, k], count[:, k], self.l2) for k in range(len(names))])
-        self._choose_axes(names)
-        measured = self._measured(vectors) @ self.mixing_.T
-        self.mean_, self.spread_ = measured.mean(axis=0), measured.std(axis=0)
-        flat = [
-            axis
-            for axis, s in zip(self.axes_, self.spread_, strict=True)
-            if s <= 1e-9 * max(1.0, abs(self.mean_).max())
-        ]
-        if flat:
-            raise DataError(f"The axes {flat} are the same for all {len(vectors)} rated responses: nothing to weigh.")
+        self.heads_, rated = Heads.learnt(self.encoder, ratings, l2=self.l2)
+        self.attributes_ = list(self.heads_.names)
+        self._choose_axes(self.attributes_)
+        self.standardise_ = Standardisation.of(self.heads_(rated) @ self.mixing_.T, self.axes_)
         return self
 
     def _choose_axes(self, names: Sequence[str]) -> None:
@@ -289,10 +265,10 @@ class Directional(PreferenceModel):
         return np.asarray(expit(self.decisiveness_ * np.einsum("na,na->n", self._difference(comparisons), wanted)))
 
     def _attributes(self, asked: Sequence[Turn]) -> Array:
-        return self._measured(encode_turns(self.encoder, asked).astype(np.float64))
+        return self.heads_(encode_turns(self.encoder, asked).astype(np.float64))
 
     def _scores(self, asked: Sequence[Turn]) -> Array:
-        return np.asarray((self._attributes(asked) @ self.mixing_.T - self.mean_) / self.spread_)
+        return self.standardise_(self._attributes(asked) @ self.mixing_.T)
 
     def _direction(self, user: str | None) -> Array:
         found = self.users_.get(user) if user is not None else None
@@ -302,28 +278,18 @@ class Directional(PreferenceModel):
         if not len(comparisons):
             return np.empty((0, len(self.axes_)))
         chosen, rejected = encoded(self.encoder, comparisons)
-        gap = self._measured(chosen) - self._measured(rejected)
-        return np.asarray(gap @ self.mixing_.T / self.spread_)
-
-    def _features(self, vectors: Array) -> Array:
-        if vectors.shape[1] != len(self.centre_):
-            raise DataError(
-                f"The encoder gives {vectors.shape[1]} numbers a payload; {len(self.centre_)} were measured."
-            )
-        return np.concatenate([(vectors - self.centre_) / self.scale_, np.ones((len(vectors), 1))], axis=1)
-
-    def _measured(self, vectors: Array) -> Array:
-        return np.asarray(self._features(vectors) @ self.heads_.T)
+        gap = self.heads_(chosen) - self.heads_(rejected)
+        return np.asarray(gap @ self.mixing_.T / self.standardise_.scale)
 
     def _require_measured(self) -> None:
         if not hasattr(self, "heads_"):
             raise NotFittedError("This Directional measures nothing yet: call measure(ratings), then fit(comparisons).")
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        names = ("centre", "scale", "heads", "mixing", "mean", "spread", "direction")
-        arrays = {name: getattr(self, f"{name}_") for name in names}
         people, of_whom = self.users_.state()
-        arrays |= people
+        arrays = self.heads_.arrays() | people
+        arrays |= {"mixing": self.mixing_, "direction": self.direction_}
+        arrays |= {"mean": self.standardise_.mean, "spread": self.standardise_.scale}
         values = {
             "settings": {
                 "axes": self.axes,
@@ -340,20 +306,13 @@ class Directional(PreferenceModel):
 
     def _restore(self, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         self.__init__(encoder=self.encoder, **values["settings"])  # type: ignore[misc]
-        for name in ("centre", "scale", "heads", "mixing", "mean", "spread", "direction"):
-            setattr(self, f"{name}_", arrays[name])
         self.attributes_, self.axes_ = list(values["attributes"]), list(values["axes"])
+        self.heads_ = Heads.restored(arrays, self.attributes_)
+        self.standardise_ = Standardisation(arrays["mean"], arrays["spread"])
+        self.mixing_, self.direction_ = arrays["mixing"], arrays["direction"]
         self.decisiveness_ = float(values["decisiveness"])
         self.users_ = Profiles.restored(UserDirection, arrays, values["users"])
 
 
 def _strength(comparisons: Comparisons) -> Array:
     return np.asarray(comparisons.numpy("strength").astype(np.float64))
-
-
-def _ridge(features: Array, total: Array, count: Array, l2: float) -> Array:
-    """Weights that minimise sum of count (features . w - mean rating)^2 + l2 |w|^2, the last weight (constant) free."""
-    penalty = np.full(features.shape[1], l2)
-    penalty[-1] = 1e-9  # not zero: an attribute rated once still has one solution
-    gram = (features.T * count) @ features + np.diag(penalty)
-    return np.asarray(np.linalg.solve(gram, features.T @ total))

@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.align.rejection_sampling import Standardisation
 from penchant.align.rejection_sampling import angle as towards
 from penchant.cache import RowCache
 from penchant.chat import Cached, ChatModel, LlamaChat
 from penchant.errors import MissingExtraError
+from penchant.preference.measures import Standardisation
 from penchant.statistics import Interval, nested_bootstrap
 from penchant.steer.neighbourhood import Cone, Neighbourhood, Policy
 

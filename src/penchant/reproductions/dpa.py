@@ -35,7 +35,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 
 from penchant.align.recipe import TrainerSettings
-from penchant.align.rejection_sampling import RejectionSampling, Standardisation, angle, winners
+from penchant.align.rejection_sampling import RejectionSampling, angle, winners
+from penchant.preference.measures import Standardisation
 from penchant.reproductions.verdict import Verdict
 from penchant.statistics import paired_bootstrap
 

@@ -28,9 +28,10 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from penchant.align.rejection_sampling import Standardisation, direction_prompt
+from penchant.align.rejection_sampling import direction_prompt
 from penchant.align.rejection_sampling import unit as scaled
 from penchant.errors import DataError, SettingsError, UnknownNameError, nearest
+from penchant.preference.measures import Standardisation
 
 Array = NDArray[np.float64]
 AttributeReward = Callable[[Sequence[str], Sequence[str]], ArrayLike]
