@@ -13,7 +13,17 @@ import tiny_model
 
 from penchant import encoders
 from penchant.cache import RowCache
-from penchant.encoders import Attributes, Cached, HiddenState, MiniLM, Vectors, encode_turns
+from penchant.encoders import (
+    Apart,
+    Attributes,
+    Cached,
+    HiddenState,
+    MiniLM,
+    Vectors,
+    encode_prompts,
+    encode_turns,
+    keeps_vectors,
+)
 from penchant.errors import DataError, MissingExtraError, SettingsError
 from penchant.records import canonical_json
 from penchant.turns import Turn
@@ -366,3 +376,21 @@ def test_without_a_chat_template_prompt_and_response_are_joined(tmp_path: Path):
     encoder = HiddenState(tiny_model.write(tmp_path / "plain", template=None))
     assert encoder.payload(Turn("Why?", " So.")) == "Why? So.<|im_end|>"
     assert encode_turns(encoder, [Turn("Why?", " So.")]).shape == (1, 32)
+
+
+# --- apart ------------------------------------------------------------------------------------------------------------
+
+
+def test_prompts_and_responses_are_read_apart_and_each_is_kept_with_its_owner(tmp_path):
+    words = Counting()
+    encoder = Apart(Attributes(["x"]), Cached(words, RowCache(tmp_path / "cache.sqlite")))
+    asked = [Turn("three short words", '{"x": 2}'), Turn("one", '{"x": 3}')]
+    assert encode_turns(encoder, asked).tolist() == [[2.0], [3.0]]
+    assert words.asked == []
+    prompts = [turn._replace(response="") for turn in asked]
+    assert encode_prompts(encoder, prompts, [["ann"], ["bob"]])[:, 1].tolist() == [3.0, 1.0]
+    assert encode_prompts(encoder, prompts, [["ann"], ["bob"]])[:, 1].tolist() == [3.0, 1.0]
+    assert len(words.asked) == 2
+    assert keeps_vectors(encoder)
+    assert not keeps_vectors(Apart(Attributes(["x"]), words))
+    assert encoder.name != Apart(words, Attributes(["x"])).name

@@ -76,6 +76,8 @@ def encode_prompts(encoder: Encoder, prompts: Sequence[Turn], owners: Owners | N
     """
     if isinstance(encoder, Joined):
         return np.concatenate([encode_prompts(one, prompts, owners) for one in encoder.encoders], axis=1)
+    if isinstance(encoder, Apart):
+        return encode_prompts(encoder.prompts, prompts, owners)
     if not getattr(encoder, "reads_prompts", True):
         return np.zeros((len(prompts), 0), np.float32)
     return encode_turns(encoder, prompts, owners)
@@ -83,11 +85,13 @@ def encode_prompts(encoder: Encoder, prompts: Sequence[Turn], owners: Owners | N
 
 def keeps_vectors(encoder: Encoder) -> bool:
     """Whether vectors are kept somewhere, so that it must be known whose they are."""
+    if isinstance(encoder, Apart):
+        return keeps_vectors(encoder.responses) or keeps_vectors(encoder.prompts)
     return isinstance(encoder, Cached) or (isinstance(encoder, Joined) and any(map(keeps_vectors, encoder.encoders)))
 
 
 def _encode(encoder: Encoder, payloads: Sequence[str], owners: Owners | None) -> Vectors:
-    if isinstance(encoder, Cached | Joined):  # nobody else keeps anything
+    if isinstance(encoder, Cached | Joined | Apart):  # nobody else keeps anything
         return encoder.encode(payloads, owners)
     return encoder.encode(payloads)
 
@@ -501,3 +505,33 @@ class Joined:
             [_encode(encoder, list(column), owners) for encoder, column in zip(self.encoders, columns, strict=True)],
             axis=1,
         )
+
+
+class Apart:
+    r"""Responses are read by one encoder, prompts by another: scores of reward models beside the words of a prompt.
+
+    Args:
+        responses: reads what was answered.
+        prompts: reads what was asked, where a model of people looks at that too.
+
+    >>> asked = Turn("a prompt", '{"x": 1}')
+    >>> encoder = Apart(Attributes(["x"]), Items(["a prompt"]))
+    >>> encode_turns(encoder, [asked]).tolist(), encode_prompts(encoder, [asked._replace(response="")]).shape
+    ([[1.0]], (1, 0))
+    """
+
+    def __init__(self, responses: Encoder, prompts: Encoder):
+        self.responses, self.prompts = responses, prompts
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"{self.responses.name} for responses, {self.prompts.name} for prompts"
+
+    def payload(self, turn: Turn) -> str:
+        """What the encoder of responses reads."""
+        return str(getattr(self.responses, "payload", Turn.text)(turn))
+
+    def encode(self, payloads: Sequence[str], owners: Owners | None = None) -> Vectors:
+        """Vectors of responses; payloads as `payload` makes them, owners as in `Cached`."""
+        return _encode(self.responses, payloads, owners)
