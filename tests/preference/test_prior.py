@@ -5,7 +5,8 @@ import pytest
 
 from penchant.encoders import Attributes
 from penchant.preference import BradleyTerry
-from penchant.preference.bradley_terry import _one_standard_error
+from penchant.preference.pooled import one_standard_error, pooled
+from penchant.preference.votes import read_votes
 from penchant.records import Comparisons, canonical_json
 
 
@@ -27,9 +28,9 @@ def crowd(spread, *, n_users=40, n_votes=30, dim=6, seed=0):
 def test_the_strongest_prior_within_one_standard_error_by_hand():
     # Two people: beyond the best (column 0), column 1 costs 1 +- sqrt(2), column 2 costs 5 +- sqrt(2).
     surprise = np.array([[1.0, 1.0, 3.0], [1.0, 2.0, 4.0]])
-    assert _one_standard_error(surprise) == 1
-    assert _one_standard_error(surprise[:1]) == 1, "one unit has no error: equal is as good"
-    assert _one_standard_error(np.array([[3.0, 2.0, 1.0]])) == 2
+    assert one_standard_error(surprise) == 1
+    assert one_standard_error(surprise[:1]) == 1, "one unit has no error: equal is as good"
+    assert one_standard_error(np.array([[3.0, 2.0, 1.0]])) == 2
 
 
 @pytest.mark.parametrize("n_users", [3, 40])
@@ -40,3 +41,12 @@ def test_people_who_do_not_differ_are_served_by_one_model_and_those_who_do_by_th
     )
     assert alike >= 100
     assert apart <= 1
+
+
+def test_the_pooled_reward_is_what_bradley_terry_learns_of_everybody():
+    votes = crowd(1.0, n_users=12)
+    alone, model = pooled(read_votes(Attributes(), votes)), BradleyTerry(encoder=Attributes(), prior_precision=1.0)
+    model.fit(votes)
+    assert alone.l2 == model.l2_
+    np.testing.assert_allclose(alone.weights, model.weights_, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(alone.scale, model.scale_)

@@ -34,16 +34,13 @@ from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, SettingsError
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton, optima
+from penchant.preference.pooled import STRENGTHS_OF_PRIOR, measured_l2, one_standard_error, spread_of, surprise
 from penchant.preference.profiles import Profiles
 from penchant.preference.votes import encoded, rows_of
 from penchant.records import Comparisons
 from penchant.turns import Form, turns_between
 
 Array = NDArray[np.float64]
-
-_STRENGTHS_OF_PRIOR = tuple(float(10.0**power) for power in np.arange(-1.0, 4.01, 1.0))
-_SHARE_SET_ASIDE = 0.3
-_FEWEST_PAIRS = 30  # below this an inner split says less than a fixed prior
 
 
 @dataclass(frozen=True)
@@ -204,7 +201,7 @@ class BradleyTerry(PreferenceModel):
         near = np.zeros(difference.shape[1])
         self.l2_ = float(self.l2) if self.l2 != "auto" else 0.0
         if self.l2 == "auto":
-            self.l2_, near = self._measured_l2(*data, users)
+            self.l2_, near = measured_l2(*data, users)
         fitted = newton(
             difference,
             votes.strength,
@@ -268,9 +265,7 @@ class BradleyTerry(PreferenceModel):
 
     def _votes(self, comparisons: Comparisons) -> _Votes:
         chosen, rejected = encoded(self.encoder, comparisons)
-        spread = np.concatenate([chosen, rejected]).std(axis=0)
-        scale = np.where(spread > 1e-12 * max(1.0, spread.max(initial=0.0)), spread, 1.0)
-        return _Votes(chosen - rejected, scale, *self._labels(comparisons))
+        return _Votes(chosen - rejected, spread_of(chosen, rejected), *self._labels(comparisons))
 
     def _labels(self, comparisons: Comparisons) -> tuple[Array, Array]:
         strength = comparisons.numpy("strength").astype(np.float64)
@@ -283,17 +278,6 @@ class BradleyTerry(PreferenceModel):
                 f"The encoder gives {vectors.shape[1]} numbers a payload, but {len(self.weights_)} when the model was "
                 "fitted; for payloads with changing columns name them: Attributes(columns=[...])."
             )
-
-    @staticmethod
-    def _measured_l2(difference: Array, strength: Array, margin: Array, users: NDArray[Any]) -> tuple[float, Array]:
-        """The prior under which pairs of people set aside are least surprising, and the weights of the others."""
-        aside = _set_aside(users)
-        if aside is None:
-            return 1.0, np.zeros(difference.shape[1])
-        found = optima(difference[~aside], strength[~aside], _STRENGTHS_OF_PRIOR, margin=margin[~aside])
-        ahead = found @ difference[aside].T - margin[aside]  # [priors, pairs]
-        best = int(np.argmin(_surprise(ahead, strength[aside]).mean(axis=1)))
-        return _STRENGTHS_OF_PRIOR[best], found[best]
 
     def _measured_precision(
         self,
@@ -312,9 +296,9 @@ class BradleyTerry(PreferenceModel):
         people, counts = np.unique(users, return_counts=True)
         people = people[counts >= 4]
         if len(people) < 2:
-            return _STRENGTHS_OF_PRIOR[-1]
+            return STRENGTHS_OF_PRIOR[-1]
         rows_of = [np.flatnonzero(users == person) for person in people[:_MOST_PEOPLE]]
-        surprise = np.zeros((len(users), len(_STRENGTHS_OF_PRIOR)))  # a row is set aside in one fold at most
+        surprises = np.zeros((len(users), len(STRENGTHS_OF_PRIOR)))  # a row is set aside in one fold at most
         for fold in range(_FOLDS):
             later = np.zeros(len(users), dtype=bool)
             kept = np.ones(len(users), dtype=bool)
@@ -331,13 +315,13 @@ class BradleyTerry(PreferenceModel):
                     continue
                 coordinates, basis = _touched(difference[early])
                 ahead = margin[early] - difference[early] @ shared
-                own = optima(coordinates, strength[early], _STRENGTHS_OF_PRIOR, margin=ahead)
+                own = optima(coordinates, strength[early], STRENGTHS_OF_PRIOR, margin=ahead)
                 logits = difference[late] @ shared - margin[late] + own @ (basis @ difference[late].T)
-                surprise[late] = _surprise(logits, strength[late]).T
+                surprises[late] = surprise(logits, strength[late]).T
         if len(rows_of) >= _FEWEST_PEOPLE:  # otherwise the choice is about these people, and choices are resampled
-            surprise = np.stack([surprise[rows].sum(axis=0) for rows in rows_of])
-        measured = surprise[surprise.any(axis=1)]
-        return _STRENGTHS_OF_PRIOR[_one_standard_error(measured) if len(measured) else -1]
+            surprises = np.stack([surprises[rows].sum(axis=0) for rows in rows_of])
+        measured = surprises[surprises.any(axis=1)]
+        return STRENGTHS_OF_PRIOR[one_standard_error(measured) if len(measured) else -1]
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         people, names = self.users_.state()
@@ -361,21 +345,6 @@ class BradleyTerry(PreferenceModel):
 
 _FOLDS = 3
 _FEWEST_PEOPLE = 6  # of two people a standard error says nothing
-
-
-def _one_standard_error(surprise: Array) -> int:
-    """The strongest prior that is not clearly worse than the best one (the rule of one standard error).
-
-    Args:
-        surprise: of each person (or choice) under each prior, weakest first, nats, [people, priors].
-    """
-    best = int(np.argmin(surprise.sum(axis=0)))
-    beyond = surprise - surprise[:, [best]]
-    n = len(surprise)
-    error = beyond.std(axis=0, ddof=1) * np.sqrt(n) if n > 1 else np.zeros(surprise.shape[1])
-    return int(np.flatnonzero(beyond.sum(axis=0) <= error).max())
-
-
 _MOST_PEOPLE = 300  # enough to measure how far people differ
 
 
@@ -413,20 +382,3 @@ def _people(comparisons: Comparisons) -> NDArray[Any]:
 def _clusters(users: NDArray[Any]) -> NDArray[Any] | None:
     """Whom rows depend on; the scores of one person alone sum to zero, which would pass for certainty."""
     return users if len(np.unique(users)) > 1 else None
-
-
-def _set_aside(users: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Rows of some people (or just some rows, if there is one person), the same for the same data; None if too few."""
-    if len(users) < _FEWEST_PAIRS:
-        return None
-    people = np.unique(users)
-    rng = np.random.default_rng(0)
-    if len(people) < 5:
-        return np.asarray(rng.random(len(users)) < _SHARE_SET_ASIDE)
-    chosen = rng.permutation(people)[: max(1, round(_SHARE_SET_ASIDE * len(people)))]
-    aside = np.isin(users, chosen)
-    return None if aside.all() or not aside.any() else aside
-
-
-def _surprise(logits: Array, strength: Array) -> Array:
-    return np.asarray(strength * np.logaddexp(0.0, -logits) + (1 - strength) * np.logaddexp(0.0, logits))

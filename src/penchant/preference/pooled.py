@@ -1,0 +1,115 @@
+"""What everybody prefers: one linear reward, under a prior as strong as pairs of people set aside ask for.
+
+Personal models begin here and fall back to it: `pooled` is what `BradleyTerry` learns of everybody, number for number.
+
+>>> from penchant.encoders import Attributes
+>>> from penchant.preference.votes import read_votes
+>>> from penchant.records import Comparisons
+>>> rows = [{"prompt": "q", "chosen": '{"x": 2}', "rejected": '{"x": 1}', "user": user} for user in ("ann", "bob")]
+>>> everybody = pooled(read_votes(Attributes(), Comparisons.from_rows(rows)))
+>>> everybody.weights.round(2).tolist(), everybody.scale.tolist()
+([0.74], [0.5])
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.preference.newton import newton, optima
+from penchant.preference.votes import Votes
+
+Array = NDArray[np.float64]
+
+STRENGTHS_OF_PRIOR = tuple(float(10.0**power) for power in np.arange(-1.0, 4.01, 1.0))
+_SHARE_SET_ASIDE = 0.3
+_FEWEST_PAIRS = 30  # below this an inner split says less than a fixed prior
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """One linear reward.
+
+    Attributes:
+        weights: logits per standard deviation of each feature, [dim].
+        scale: standard deviation of each feature, 1 where there is none, [dim].
+        l2: precision of the prior on the weights.
+    """
+
+    weights: Array
+    scale: Array
+    l2: float
+
+
+def pooled(votes: Votes, *, l2: float | None = None) -> Pooled:
+    """The reward of everybody.
+
+    Args:
+        votes: comparisons as numbers; rows of nobody stand for themselves.
+        l2: precision of the prior; None measures it on pairs of people set aside.
+    """
+    chosen, rejected = (votes.vectors[side].astype(np.float64) for side in (votes.chosen, votes.rejected))
+    scale = spread_of(chosen, rejected)
+    difference = (chosen - rejected) / scale
+    strength, margin = votes.strength.astype(np.float64), votes.margin.astype(np.float64)
+    near = None
+    if l2 is None:
+        users = np.where(votes.user < 0, len(votes.people) + np.arange(len(votes)), votes.user)
+        l2, near = measured_l2(difference, strength, margin, users)
+    return Pooled(newton(difference, strength, l2=l2, margin=margin, start=near).weights, scale, l2)
+
+
+def spread_of(chosen: Array, rejected: Array) -> Array:
+    """Standard deviation of each feature over both sides, 1 where there is none, [dim]."""
+    spread = np.concatenate([chosen, rejected]).std(axis=0)
+    return np.where(spread > 1e-12 * max(1.0, spread.max(initial=0.0)), spread, 1.0)
+
+
+def measured_l2(difference: Array, strength: Array, margin: Array, users: NDArray[Any]) -> tuple[float, Array]:
+    """The prior under which pairs of people set aside are least surprising, and the weights of the others.
+
+    Args:
+        difference: chosen minus rejected, [pairs, dim].
+        strength: soft labels, [pairs].
+        margin: logits the chosen must be ahead by, [pairs].
+        users: whose pair it is, as anything that can be sorted, [pairs].
+    """
+    aside = _set_aside(users)
+    if aside is None:
+        return 1.0, np.zeros(difference.shape[1])
+    found = optima(difference[~aside], strength[~aside], STRENGTHS_OF_PRIOR, margin=margin[~aside])
+    ahead = found @ difference[aside].T - margin[aside]  # [priors, pairs]
+    best = int(np.argmin(surprise(ahead, strength[aside]).mean(axis=1)))
+    return STRENGTHS_OF_PRIOR[best], found[best]
+
+
+def surprise(logits: Array, strength: Array) -> Array:
+    """Cross-entropy of soft labels under logits that the first is preferred, nats, of their common shape."""
+    return np.asarray(strength * np.logaddexp(0.0, -logits) + (1 - strength) * np.logaddexp(0.0, logits))
+
+
+def one_standard_error(surprises: Array) -> int:
+    """The last choice that is not clearly worse than the best one (the rule of one standard error).
+
+    Args:
+        surprises: of each person (or pair) under each choice, boldest choice first, nats, [people, choices].
+    """
+    best = int(np.argmin(surprises.sum(axis=0)))
+    beyond = surprises - surprises[:, [best]]
+    n = len(surprises)
+    error = beyond.std(axis=0, ddof=1) * np.sqrt(n) if n > 1 else np.zeros(surprises.shape[1])
+    return int(np.flatnonzero(beyond.sum(axis=0) <= error).max())
+
+
+def _set_aside(users: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Rows of some people (or just some rows, if there is one person), the same for the same data; None if too few."""
+    if len(users) < _FEWEST_PAIRS:
+        return None
+    people = np.unique(users)
+    rng = np.random.default_rng(0)
+    if len(people) < 5:
+        return np.asarray(rng.random(len(users)) < _SHARE_SET_ASIDE)
+    chosen = rng.permutation(people)[: max(1, round(_SHARE_SET_ASIDE * len(people)))]
+    aside = np.isin(users, chosen)
+    return None if aside.all() or not aside.any() else aside
