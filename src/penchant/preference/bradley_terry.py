@@ -34,7 +34,15 @@ from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, SettingsError
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton, optima
-from penchant.preference.pooled import STRENGTHS_OF_PRIOR, measured_l2, one_standard_error, spread_of, surprise
+from penchant.preference.pooled import (
+    FOLDS,
+    STRENGTHS_OF_PRIOR,
+    apart,
+    measured_l2,
+    one_standard_error,
+    spread_of,
+    surprise,
+)
 from penchant.preference.profiles import Profiles
 from penchant.preference.votes import encoded, rows_of
 from penchant.records import Comparisons
@@ -299,11 +307,11 @@ class BradleyTerry(PreferenceModel):
             return STRENGTHS_OF_PRIOR[-1]
         rows_of = [np.flatnonzero(users == person) for person in people[:_MOST_PEOPLE]]
         surprises = np.zeros((len(users), len(STRENGTHS_OF_PRIOR)))  # a row is set aside in one fold at most
-        for fold in range(_FOLDS):
+        for fold in range(FOLDS):
             later = np.zeros(len(users), dtype=bool)
             kept = np.ones(len(users), dtype=bool)
             for rows in rows_of:
-                later[rows], kept[rows] = _apart(judged[rows], fold)
+                later[rows], kept[rows] = apart(judged[rows], fold)
             # Everybody's weights must not have seen the later pairs either.
             early_rows = kept & ~later
             shared = newton(
@@ -343,7 +351,6 @@ class BradleyTerry(PreferenceModel):
         self.users_ = Profiles.restored(UserPosterior, arrays, values["users"])
 
 
-_FOLDS = 3
 _FEWEST_PEOPLE = 6  # of two people a standard error says nothing
 _MOST_PEOPLE = 300  # enough to measure how far people differ
 
@@ -357,20 +364,6 @@ def _judged(comparisons: Comparisons) -> NDArray[np.int64]:
         for prompt, *sides in zip(prompts, chosen, rejected, strict=True)
     ]
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
-
-
-def _apart(judged: NDArray[np.int64], fold: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of one person's pairs are set aside in a fold, and which are used at all, each bool[pairs].
-
-    More pairs than responses hang together (a over b and b over c tell a over c): then a third of the responses is set
-    aside, and pairs of both parts are not used. Otherwise a third of the pairs is set aside, in the order they came.
-    """
-    responses = np.unique(judged)
-    if len(responses) > len(judged):
-        return np.arange(len(judged)) * _FOLDS // len(judged) == fold, np.ones(len(judged), dtype=bool)
-    drawn = np.random.default_rng(0).permutation(responses)
-    inside = np.isin(judged, drawn[np.arange(len(drawn)) * _FOLDS // len(drawn) == fold])
-    return np.asarray(inside.all(axis=1)), np.asarray(inside.all(axis=1) | ~inside.any(axis=1))
 
 
 def _people(comparisons: Comparisons) -> NDArray[Any]:

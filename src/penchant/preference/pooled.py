@@ -23,6 +23,7 @@ from penchant.preference.votes import Votes
 Array = NDArray[np.float64]
 
 STRENGTHS_OF_PRIOR = tuple(float(10.0**power) for power in np.arange(-1.0, 4.01, 1.0))
+FOLDS = 3
 _SHARE_SET_ASIDE = 0.3
 _FEWEST_PAIRS = 30  # below this an inner split says less than a fixed prior
 
@@ -100,6 +101,24 @@ def one_standard_error(surprises: Array) -> int:
     n = len(surprises)
     error = beyond.std(axis=0, ddof=1) * np.sqrt(n) if n > 1 else np.zeros(surprises.shape[1])
     return int(np.flatnonzero(beyond.sum(axis=0) <= error).max())
+
+
+def apart(judged: NDArray[np.int64], fold: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of one person's pairs are set aside in a fold, and which are used at all, each bool[pairs].
+
+    More pairs than responses hang together (a over b and b over c tell a over c): then a third of the responses is set
+    aside, and pairs of both parts are not used. Otherwise a third of the pairs is set aside, in the order they came.
+
+    Args:
+        judged: number of each side's response, equal for equal responses, [pairs, 2].
+        fold: 0 to FOLDS - 1.
+    """
+    responses = np.unique(judged)
+    if len(responses) > len(judged):
+        return np.arange(len(judged)) * FOLDS // len(judged) == fold, np.ones(len(judged), dtype=bool)
+    drawn = np.random.default_rng(0).permutation(responses)
+    inside = np.isin(judged, drawn[np.arange(len(drawn)) * FOLDS // len(drawn) == fold])
+    return np.asarray(inside.all(axis=1)), np.asarray(inside.all(axis=1) | ~inside.any(axis=1))
 
 
 def _set_aside(users: NDArray[Any]) -> NDArray[np.bool_] | None:
