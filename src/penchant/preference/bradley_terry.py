@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from penchant.encoders import Encoder, encode_turns
-from penchant.errors import DataError, SettingsError
+from penchant.errors import SettingsError
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton, optima
 from penchant.preference.pooled import (
@@ -44,7 +44,7 @@ from penchant.preference.pooled import (
     surprise,
 )
 from penchant.preference.profiles import Profiles
-from penchant.preference.votes import encoded, rows_of
+from penchant.preference.votes import encoded, require_width, rows_of
 from penchant.records import Comparisons
 from penchant.turns import Form, turns_between
 
@@ -229,7 +229,7 @@ class BradleyTerry(PreferenceModel):
     def _adapt(self, user: str, votes: _Votes | None, *, start: Array | None = None) -> None:
         difference, strength, margin = np.empty((0, len(self.weights_))), np.empty(0), np.empty(0)
         if votes is not None:
-            self._require_same_width(votes.difference)
+            require_width(votes.difference, len(self.weights_))
             difference, strength, margin = votes.difference / self.scale_, votes.strength, votes.margin
         self.users_[user] = user_posterior(
             self.weights_, difference, strength, margin, precision=self.prior_precision_, start=start
@@ -250,7 +250,7 @@ class BradleyTerry(PreferenceModel):
             return np.empty(0)
         asked = turns_between(prompts, responses, context=context, form=form)
         vectors = encode_turns(self.encoder, asked).astype(np.float64)
-        self._require_same_width(vectors)
+        require_width(vectors, len(self.weights_))
         return np.asarray(vectors / self.scale_ @ self._weights(user))
 
     def probability(self, comparisons: Comparisons) -> Array:
@@ -259,7 +259,7 @@ class BradleyTerry(PreferenceModel):
         if not len(comparisons):
             return np.empty(0)
         chosen, rejected = encoded(self.encoder, comparisons)
-        self._require_same_width(chosen)
+        require_width(chosen, len(self.weights_))
         places = self.users_.places(comparisons.table["user"].to_pylist())
         difference = (chosen - rejected) / self.scale_
         ahead = difference @ self.weights_
@@ -279,13 +279,6 @@ class BradleyTerry(PreferenceModel):
         strength = comparisons.numpy("strength").astype(np.float64)
         margin = np.nan_to_num(comparisons.numpy("margin").astype(np.float64))
         return strength * (1 - 2 * self.noise) + self.noise, margin
-
-    def _require_same_width(self, vectors: Array) -> None:
-        if vectors.shape[1] != len(self.weights_):
-            raise DataError(
-                f"The encoder gives {vectors.shape[1]} numbers a payload, but {len(self.weights_)} when the model was "
-                "fitted; for payloads with changing columns name them: Attributes(columns=[...])."
-            )
 
     def _measured_precision(
         self,

@@ -158,6 +158,19 @@ def encoded_prompts(encoder: Encoder, records: Records) -> tuple[Vectors, Places
     return finite_vectors(encoder, encode_prompts(encoder, asked, owners)), places
 
 
+def require_width(vectors: NDArray[Any], dim: int) -> None:
+    """Refuse vectors of another length than those a model was fitted on.
+
+    Raises:
+        DataError: they do not have `dim` numbers each.
+    """
+    if vectors.shape[1] != dim:
+        raise DataError(
+            f"The encoder gives {vectors.shape[1]} numbers a payload, but {dim} when the model was fitted; for "
+            "payloads with changing columns name them: Attributes(columns=[...])."
+        )
+
+
 def finite_vectors(encoder: Encoder, vectors: Vectors) -> Vectors:
     """The vectors as they are.
 
