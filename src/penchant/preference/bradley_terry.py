@@ -22,7 +22,7 @@ Source:
 (1, True)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from penchant.encoders import Encoder, encode_turns
+from penchant.encoders import Encoder, encode_turns, feature_names
 from penchant.errors import SettingsError
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton, optima
@@ -49,6 +49,9 @@ from penchant.records import Comparisons
 from penchant.turns import Form, turns_between
 
 Array = NDArray[np.float64]
+
+_FEWEST_PEOPLE = 6  # of two people a standard error says nothing
+_MOST_PEOPLE = 300  # enough to measure how far people differ
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,55 @@ def _touched(difference: Array) -> tuple[Array, Array]:
     """The pairs in an orthonormal basis that spans them: coordinates [pairs, k] and the basis [k, dim], k <= pairs."""
     basis, coordinates = np.linalg.qr(difference.T)
     return coordinates.T, basis.T
+
+
+def measured_precision(
+    difference: Array,
+    strength: Array,
+    margin: Array,
+    users: NDArray[Any],
+    judged: NDArray[np.int64],
+    everybody: Callable[[NDArray[np.bool_]], Array],
+) -> float:
+    """How far people differ: the strongest prior that predicts pairs set aside about as well as the best one.
+
+    Erring towards everybody's reward costs a little of the gain where people differ somewhat; erring away from it
+    makes people worse off than one model for all (measured on simulated crowds).
+
+    Args:
+        difference: chosen minus rejected, in which people's own weights are linear, [pairs, dim].
+        strength: soft labels, [pairs].
+        margin: logits the chosen must be ahead by, [pairs].
+        users: whose pair it is, [pairs].
+        judged: number of each side's response, [pairs, 2].
+        everybody: rows, bool[pairs] -> logits of all pairs by a reward that no other row had a part in, [pairs].
+    """
+    people, counts = np.unique(users, return_counts=True)
+    people = people[counts >= 4]
+    if len(people) < 2:
+        return STRENGTHS_OF_PRIOR[-1]
+    rows_of = [np.flatnonzero(users == person) for person in people[:_MOST_PEOPLE]]
+    surprises = np.zeros((len(users), len(STRENGTHS_OF_PRIOR)))  # a row is set aside in one fold at most
+    for fold in range(FOLDS):
+        later = np.zeros(len(users), dtype=bool)
+        kept = np.ones(len(users), dtype=bool)
+        for rows in rows_of:
+            later[rows], kept[rows] = apart(judged[rows], fold)
+        # Everybody's reward must not have seen the later pairs either.
+        early_rows = kept & ~later
+        ahead = everybody(early_rows) - margin
+        for all_rows in rows_of:
+            early, late = all_rows[early_rows[all_rows]], all_rows[later[all_rows]]
+            if not len(early) or not len(late):
+                continue
+            coordinates, basis = _touched(difference[early])
+            own = optima(coordinates, strength[early], STRENGTHS_OF_PRIOR, margin=-ahead[early])
+            logits = ahead[late] + own @ (basis @ difference[late].T)
+            surprises[late] = surprise(logits, strength[late]).T
+    if len(rows_of) >= _FEWEST_PEOPLE:  # otherwise the choice is about these people, and choices are resampled
+        surprises = np.stack([surprises[rows].sum(axis=0) for rows in rows_of])
+    measured = surprises[surprises.any(axis=1)]
+    return STRENGTHS_OF_PRIOR[one_standard_error(measured) if len(measured) else -1]
 
 
 @dataclass(frozen=True)
@@ -221,7 +273,7 @@ class BradleyTerry(PreferenceModel):
         self.weights_ = fitted.weights
         self.standard_errors_ = np.sqrt(np.maximum(np.diag(fitted.sandwich), 0.0))
         self.prior_precision_ = (
-            self._measured_precision(*data, users, _judged(comparisons), near)
+            measured_precision(*data, users, _judged(comparisons), self._everybody(*data, near))
             if self.prior_precision == "auto"
             else float(self.prior_precision)
         )
@@ -234,6 +286,15 @@ class BradleyTerry(PreferenceModel):
         self.users_[user] = user_posterior(
             self.weights_, difference, strength, margin, precision=self.prior_precision_, start=start
         )
+
+    def names(self, field: str) -> list[str]:
+        """The features that are weighed; see `PreferenceModel.names`."""
+        return feature_names(self.encoder, len(self.weights_))
+
+    def _sound(self, profile: UserPosterior) -> UserPosterior:
+        if (profile.standard_errors < 0).any():
+            raise SettingsError(f"A standard error cannot be negative: got {profile.standard_errors.min():.3g}.")
+        return profile
 
     def reward(
         self,
@@ -280,49 +341,16 @@ class BradleyTerry(PreferenceModel):
         margin = np.nan_to_num(comparisons.numpy("margin").astype(np.float64))
         return strength * (1 - 2 * self.noise) + self.noise, margin
 
-    def _measured_precision(
-        self,
-        difference: Array,
-        strength: Array,
-        margin: Array,
-        users: NDArray[Any],
-        judged: NDArray[np.int64],
-        near: Array,
-    ) -> float:
-        """How far people differ: the strongest prior that predicts pairs set aside about as well as the best one.
+    def _everybody(
+        self, difference: Array, strength: Array, margin: Array, near: Array
+    ) -> Callable[[NDArray[np.bool_]], Array]:
+        """What everybody's reward would be, had it been learnt from some rows alone; see `measured_precision`."""
 
-        Erring towards everybody's weights costs a little of the gain where people differ somewhat; erring away from
-        them makes people worse off than one model for all (measured on simulated crowds).
-        """
-        people, counts = np.unique(users, return_counts=True)
-        people = people[counts >= 4]
-        if len(people) < 2:
-            return STRENGTHS_OF_PRIOR[-1]
-        rows_of = [np.flatnonzero(users == person) for person in people[:_MOST_PEOPLE]]
-        surprises = np.zeros((len(users), len(STRENGTHS_OF_PRIOR)))  # a row is set aside in one fold at most
-        for fold in range(FOLDS):
-            later = np.zeros(len(users), dtype=bool)
-            kept = np.ones(len(users), dtype=bool)
-            for rows in rows_of:
-                later[rows], kept[rows] = apart(judged[rows], fold)
-            # Everybody's weights must not have seen the later pairs either.
-            early_rows = kept & ~later
-            shared = newton(
-                difference[early_rows], strength[early_rows], l2=self.l2_, margin=margin[early_rows], start=near
-            ).weights
-            for all_rows in rows_of:
-                early, late = all_rows[early_rows[all_rows]], all_rows[later[all_rows]]
-                if not len(early) or not len(late):
-                    continue
-                coordinates, basis = _touched(difference[early])
-                ahead = margin[early] - difference[early] @ shared
-                own = optima(coordinates, strength[early], STRENGTHS_OF_PRIOR, margin=ahead)
-                logits = difference[late] @ shared - margin[late] + own @ (basis @ difference[late].T)
-                surprises[late] = surprise(logits, strength[late]).T
-        if len(rows_of) >= _FEWEST_PEOPLE:  # otherwise the choice is about these people, and choices are resampled
-            surprises = np.stack([surprises[rows].sum(axis=0) for rows in rows_of])
-        measured = surprises[surprises.any(axis=1)]
-        return STRENGTHS_OF_PRIOR[one_standard_error(measured) if len(measured) else -1]
+        def logits(rows: NDArray[np.bool_]) -> Array:
+            found = newton(difference[rows], strength[rows], l2=self.l2_, margin=margin[rows], start=near)
+            return np.asarray(difference @ found.weights)
+
+        return logits
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         people, names = self.users_.state()
@@ -342,10 +370,6 @@ class BradleyTerry(PreferenceModel):
         )
         self.l2_, self.prior_precision_ = float(values["l2"]), float(values["prior_precision"])
         self.users_ = Profiles.restored(UserPosterior, arrays, values["users"])
-
-
-_FEWEST_PEOPLE = 6  # of two people a standard error says nothing
-_MOST_PEOPLE = 300  # enough to measure how far people differ
 
 
 def _judged(comparisons: Comparisons) -> NDArray[np.int64]:
