@@ -163,6 +163,18 @@ class Attributes:
         return np.asarray(rows, dtype=np.float32).reshape(len(rows), len(columns or []))
 
 
+def are_numbers(payloads: Sequence[str]) -> bool:
+    """Whether payloads are all JSON objects of the same numbers, as `Attributes` reads them.
+
+    >>> are_numbers(['{"x": 1}', '{"x": 2.5}']), are_numbers(['{"x": 1}', "Yes."]), are_numbers(["{}"])
+    (True, False, False)
+    """
+    try:
+        return Attributes().encode(payloads).shape[1] > 0
+    except DataError:
+        return False
+
+
 def _attribute_problem(value: Any, columns: Sequence[str]) -> str:
     if not isinstance(value, dict):
         return "is not a JSON object"
@@ -472,6 +484,64 @@ class Cached:
         return np.stack([np.frombuffer(found[key] or b"", dtype="<f4") for key in keys]).astype(np.float32)
 
 
+class Remembered:
+    """An encoder that keeps in memory what it has read, for whoever asks for the same payloads again and again.
+
+    Args:
+        encoder: the one that does the work.
+
+    >>> seen = Remembered(Attributes(["x"]))
+    >>> seen.encode(['{"x":1}', '{"x":2}', '{"x":1}']).tolist()
+    [[1.0], [2.0], [1.0]]
+    """
+
+    def __init__(self, encoder: Encoder):
+        self.encoder = encoder
+        self._place: dict[str, int] = {}
+        self._vectors = np.empty((0, 0), np.float32)
+
+    @property
+    def name(self) -> str:
+        """The inner encoder's: the vectors are the same."""
+        return self.encoder.name
+
+    @property
+    def reads_prompts(self) -> bool:
+        """The inner encoder's."""
+        return bool(getattr(self.encoder, "reads_prompts", True))
+
+    def payload(self, turn: Turn) -> str:
+        """What the inner encoder reads."""
+        return str(getattr(self.encoder, "payload", Turn.text)(turn))
+
+    def encode(self, payloads: Sequence[str]) -> Vectors:
+        """Vectors of the payloads, float32[n, dim]; only those not in memory are computed, and equal ones once."""
+        fresh = [payload for payload in dict.fromkeys(payloads) if payload not in self._place]
+        if fresh or not self._place:
+            found = self.encoder.encode(fresh)
+            known = self._vectors if self._place else found[:0]
+            self._place |= {payload: len(known) + place for place, payload in enumerate(fresh)}
+            self._vectors = np.concatenate([known, found])
+        return self._vectors[[self._place[payload] for payload in payloads]]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._place = {}
+
+
+def remembered(encoder: Encoder) -> Encoder:
+    """The encoder with everything it reads kept in memory; of several in one each, so that each reads what it would.
+
+    Args:
+        encoder: any.
+    """
+    if isinstance(encoder, Joined):
+        return Joined(*map(remembered, encoder.encoders))
+    if isinstance(encoder, Apart):
+        return Apart(remembered(encoder.responses), remembered(encoder.prompts))
+    return Remembered(encoder)
+
+
 class Joined:
     r"""Several encoders side by side: the vectors of the first, then those of the second, and so on.
 
@@ -505,6 +575,26 @@ class Joined:
             [_encode(encoder, list(column), owners) for encoder, column in zip(self.encoders, columns, strict=True)],
             axis=1,
         )
+
+
+def feature_names(encoder: Encoder, dim: int) -> list[str]:
+    """What the numbers of a vector are called: columns, items, or else their place.
+
+    Args:
+        encoder: any.
+        dim: how many numbers its vectors have.
+
+    >>> feature_names(Joined(Attributes(["x"]), Items(["tea"])), 3)
+    ['x', 'tea', '[2]']
+    """
+    parts = encoder.encoders if isinstance(encoder, Joined) else (encoder,)
+    names: list[str] = []
+    for part in parts:
+        own = [str(name) for name in getattr(part, "columns", None) or getattr(part, "items", ())]
+        if not own:  # nobody knows how many numbers it has
+            break
+        names += own
+    return [*names, *(f"[{place}]" for place in range(len(names), dim))][:dim]
 
 
 class Apart:

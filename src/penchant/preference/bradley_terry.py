@@ -33,7 +33,7 @@ from scipy.special import expit
 from penchant.encoders import Encoder, encode_turns, feature_names
 from penchant.errors import SettingsError
 from penchant.preference.model import PreferenceModel
-from penchant.preference.newton import newton, optima
+from penchant.preference.newton import newton, newton_each, optima
 from penchant.preference.pooled import (
     FOLDS,
     STRENGTHS_OF_PRIOR,
@@ -44,7 +44,7 @@ from penchant.preference.pooled import (
     surprise,
 )
 from penchant.preference.profiles import Profiles
-from penchant.preference.votes import encoded, require_width, rows_of
+from penchant.preference.votes import Places, encoded, require_width, rows_of
 from penchant.records import Comparisons
 from penchant.turns import Form, turns_between
 
@@ -52,6 +52,7 @@ Array = NDArray[np.float64]
 
 _FEWEST_PEOPLE = 6  # of two people a standard error says nothing
 _MOST_PEOPLE = 300  # enough to measure how far people differ
+_NUMBERS_AT_ONCE = 1 << 22  # 32 MiB
 
 
 @dataclass(frozen=True)
@@ -70,40 +71,46 @@ class UserPosterior:
 
 
 def user_posterior(
-    centre: Array,
-    difference: Array,
-    strength: Array,
-    margin: Array,
-    *,
-    precision: float,
-    start: Array | None = None,
+    centre: Array, difference: Array, strength: Array, margin: Array, *, precision: float
 ) -> UserPosterior:
-    """MAP of a person's weights under N(centre, 1/precision), exactly, in as many dimensions as there are pairs.
+    """One person's posterior; see `user_posteriors`."""
+    [weights], [errors] = user_posteriors(
+        centre, difference[None], strength[None], margin[None], precision=precision, start=None
+    )
+    return UserPosterior(weights, errors, len(difference))
+
+
+def user_posteriors(
+    centre: Array, difference: Array, strength: Array, margin: Array, *, precision: float, start: Array | None
+) -> tuple[Array, Array]:
+    """MAP of people's weights under N(centre, 1/precision), exactly, in as many dimensions as there are pairs.
 
     Directions that no pair touches keep the prior; so a few pairs of long vectors cost next to nothing.
 
     Args:
         centre: everybody's weights, [dim].
-        difference: chosen minus rejected, [pairs, dim]; may have no rows.
-        strength: soft labels, [pairs].
-        margin: logits the chosen must be ahead by, [pairs].
+        difference: chosen minus rejected, [people, pairs, dim]; pairs may be 0.
+        strength: soft labels, [people, pairs].
+        margin: logits the chosen must be ahead by, [people, pairs].
         precision: of the prior, > 0.
-        start: weights that the person is likely to have, such as those of before, [dim].
+        start: weights that the people are likely to have, such as those of before, [people, dim].
+
+    Returns:
+        Weights and their standard errors from Laplace's posterior, each [people, dim].
     """
-    dim = len(centre)
-    if not len(difference):
-        return UserPosterior(centre.copy(), np.full(dim, precision**-0.5), 0)
     coordinates, basis = _touched(difference)
-    near = None if start is None else basis @ (start - centre)
-    fit = newton(coordinates, strength, l2=precision, margin=margin - difference @ centre, start=near)
-    variance = (1 - (basis**2).sum(axis=0)) / precision + (basis * (fit.covariance @ basis)).sum(axis=0)
-    return UserPosterior(centre + fit.weights @ basis, np.sqrt(np.maximum(variance, 0.0)), len(difference))
+    near = None if start is None else np.einsum("ukd,ud->uk", basis, start - centre)
+    ahead = margin - difference @ centre
+    own, covariance = newton_each(coordinates, strength, l2=precision, margin=ahead, start=near)
+    untouched = (1 - (basis**2).sum(axis=1)) / precision
+    variance = untouched + (basis * (covariance @ basis)).sum(axis=1)
+    return centre + np.einsum("uk,ukd->ud", own, basis), np.sqrt(np.maximum(variance, 0.0))
 
 
 def _touched(difference: Array) -> tuple[Array, Array]:
-    """The pairs in an orthonormal basis that spans them: coordinates [pairs, k] and the basis [k, dim], k <= pairs."""
-    basis, coordinates = np.linalg.qr(difference.T)
-    return coordinates.T, basis.T
+    """The pairs in an orthonormal basis that spans them: coordinates [..., pairs, k] and the basis [..., k, dim]."""
+    basis, coordinates = np.linalg.qr(np.swapaxes(difference, -1, -2))
+    return np.swapaxes(coordinates, -1, -2), np.swapaxes(basis, -1, -2)
 
 
 def measured_precision(
@@ -220,16 +227,16 @@ class BradleyTerry(PreferenceModel):
     def adapt(self, user: str, comparisons: Comparisons) -> UserPosterior:
         """Learn one person; see `PreferenceModel.adapt`."""
         self._require_fitted()
-        self._adapt(user, self._votes(comparisons) if len(comparisons) else None)
+        nobody = _Votes(np.empty((0, len(self.weights_))), self.scale_, np.empty(0), np.empty(0))
+        votes = self._votes(comparisons) if len(comparisons) else nobody
+        self._adapt(votes, {user: np.arange(len(comparisons))})
         return self.users_[user]
 
     def adapt_each(self, comparisons: Comparisons) -> Self:
         """Learn every person in the comparisons; see `PreferenceModel.adapt_each`."""
         self._require_fitted()
         if len(comparisons):
-            votes = self._votes(comparisons)
-            for user, rows in rows_of(comparisons).items():
-                self._adapt(user, votes.of(rows))
+            self._adapt(self._votes(comparisons), rows_of(comparisons))
         return self
 
     def without(self, user: str, others: Comparisons) -> Self:
@@ -241,9 +248,8 @@ class BradleyTerry(PreferenceModel):
         known = {None: self.weights_} | {person: found.weights for person, found in self.users_.items()}
         near = {person: weights / self.scale_ * votes.scale for person, weights in known.items() if same_width}
         again._learn(others, votes, start=near.get(None))
-        for person in self.users_:
-            if person != user:
-                again._adapt(person, votes.of(rows[person]) if person in rows else None, start=near.get(person))
+        nothing = np.empty(0, np.int64)
+        again._adapt(votes, {name: rows.get(name, nothing) for name in self.users_ if name != user}, start=near)
         return again
 
     def _learn(self, comparisons: Comparisons, votes: _Votes, *, start: Array | None = None) -> None:
@@ -278,14 +284,33 @@ class BradleyTerry(PreferenceModel):
             else float(self.prior_precision)
         )
 
-    def _adapt(self, user: str, votes: _Votes | None, *, start: Array | None = None) -> None:
-        difference, strength, margin = np.empty((0, len(self.weights_))), np.empty(0), np.empty(0)
-        if votes is not None:
-            require_width(votes.difference, len(self.weights_))
-            difference, strength, margin = votes.difference / self.scale_, votes.strength, votes.margin
-        self.users_[user] = user_posterior(
-            self.weights_, difference, strength, margin, precision=self.prior_precision_, start=start
-        )
+    def _adapt(self, votes: _Votes, rows: Mapping[str, Places], *, start: Mapping[Any, Array] | None = None) -> None:
+        """Learn some people, those with equally many pairs together.
+
+        Args:
+            votes: theirs and perhaps others'.
+            rows: which are whose.
+            start: weights that people are likely to have.
+        """
+        require_width(votes.difference, len(self.weights_))
+        people, dim = list(rows), len(self.weights_)
+        counts = np.array([len(own) for own in rows.values()], dtype=np.int64)
+        weights, errors = np.empty((len(people), dim)), np.empty((len(people), dim))
+        for n_pairs in np.unique(counts):
+            alike = np.flatnonzero(counts == n_pairs)
+            for some in np.array_split(alike, -(-len(alike) * (n_pairs + 1) * dim // _NUMBERS_AT_ONCE)):
+                own = votes.of(np.stack([rows[people[place]] for place in some]))
+                near = np.stack([start.get(people[place], self.weights_) for place in some]) if start else None
+                weights[some], errors[some] = user_posteriors(
+                    self.weights_,
+                    own.difference / self.scale_,
+                    own.strength,
+                    own.margin,
+                    precision=self.prior_precision_,
+                    start=near,
+                )
+        if people:
+            self.users_.put_many(people, weights=weights, standard_errors=errors, n_pairs=counts)
 
     def names(self, field: str) -> list[str]:
         """The features that are weighed; see `PreferenceModel.names`."""

@@ -21,7 +21,7 @@ Source:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -193,6 +193,13 @@ class Directional(PreferenceModel):
                 own = rows.get(person, nothing)
                 again.users_[person] = again._adapted(difference[own], strength[own])
         return again
+
+    def names(self, field: str) -> list[str]:
+        """The axes of a direction; see `PreferenceModel.names`."""
+        return list(self.axes_) if field == "direction" else []
+
+    def _sound(self, profile: UserDirection) -> UserDirection:
+        return replace(profile, direction=unit(profile.direction, len(self.axes_)))
 
     def _learn(self, difference: Array, strength: Array) -> None:
         weights = newton(difference, strength, l2=1.0).weights

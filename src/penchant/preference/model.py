@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 
 import penchant
 from penchant.encoders import Encoder
-from penchant.errors import DataError, NotFittedError
-from penchant.preference.profiles import Profiles
+from penchant.errors import DataError, NotFittedError, UnknownNameError, nearest
+from penchant.preference.profiles import Profiles, edited
 from penchant.preference.votes import of_people, require_some
 from penchant.records import Comparisons
 from penchant.turns import Form
@@ -101,6 +101,51 @@ class PreferenceModel(ABC):
         again = copy.copy(self)
         again.users_ = Profiles(self.users_.kind)
         return again
+
+    def knows(self, user: str | None) -> bool:
+        """Whether anything was learnt of a person; whoever is not known is predicted like everybody.
+
+        Raises:
+            NotFittedError: the model was not fitted.
+        """
+        self._require_fitted()
+        return user in self.users_
+
+    def edit(self, user: str, **values: Any) -> Any:
+        """Change by hand what was learnt of a person.
+
+        Args:
+            user: who; must be known.
+            values: new values of some fields of their profile, each of the same form as before.
+
+        Returns:
+            The new profile.
+
+        Raises:
+            UnknownNameError: nothing is known of the person, or the profile has no such field.
+            SettingsError: a value has another form than before, is not finite, or means nothing to the model.
+            NotFittedError: the model was not fitted.
+        """
+        if not self.knows(user):
+            raise UnknownNameError(f"Nothing is known of {user!r}: {nearest(user, self.users_)}")
+        self.users_[user] = self._sound(edited(self.users_[user], values))
+        return self.users_[user]
+
+    def _sound(self, profile: Any) -> Any:
+        """A profile that somebody wrote by hand, if it means something to the model.
+
+        Raises:
+            SettingsError: it does not.
+        """
+        return profile
+
+    def names(self, field: str) -> list[str]:
+        """What the numbers in a field of a profile are called; nothing if they have no names.
+
+        Args:
+            field: whose value is a list of numbers.
+        """
+        return []
 
     @abstractmethod
     def reward(

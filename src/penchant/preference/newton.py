@@ -316,6 +316,69 @@ def optima(
     return found
 
 
+def newton_each(
+    difference: ArrayLike,
+    strength: ArrayLike,
+    *,
+    l2: float,
+    margin: ArrayLike,
+    start: ArrayLike | None = None,
+    tolerance: float = 1e-9,
+    max_steps: int = 100,
+) -> tuple[Array, Array]:
+    """`newton` of many small problems at once, each of as many pairs, under one prior around the origin.
+
+    Args:
+        difference: First option minus second, [problems, pairs, dim].
+        strength: How far the first is preferred, 0..1, [problems, pairs].
+        l2: Prior precision, > 0.
+        margin: Logits the first must be ahead by, [problems, pairs].
+        start: Weights to start from, [problems, dim]; the origin if None.
+        tolerance: As for `newton`.
+        max_steps: As for `newton`.
+
+    Returns:
+        The optima, [problems, dim], and their inverse Hessians, [problems, dim, dim].
+
+    Raises:
+        DataError: an optimum was not reached in `max_steps`.
+
+    >>> newton_each([[[1.0]] * 4] * 2, [[1, 1, 1, 0], [0, 0, 0, 0.5]], l2=1e-9, margin=np.zeros((2, 4)))[0].round(2)
+    array([[ 1.1 ],
+           [-1.95]])
+    """
+    x, s, ahead = (np.asarray(value, dtype=np.float64) for value in (difference, strength, margin))
+    weights = np.zeros((len(x), x.shape[2])) if start is None else np.asarray(start, dtype=np.float64)
+
+    def value(at: Array) -> Array:
+        logits = np.einsum("upd,ud->up", x, at) - ahead
+        surprise = s * np.logaddexp(0.0, -logits) + (1 - s) * np.logaddexp(0.0, logits)
+        return np.asarray(surprise.sum(axis=1) + 0.5 * l2 * (at**2).sum(axis=1))
+
+    now = value(weights)
+    for _ in range(max_steps + 1):
+        probability = expit(np.einsum("upd,ud->up", x, weights) - ahead)
+        slope = l2 * weights + np.einsum("upd,up->ud", x, probability - s)
+        weighed = x * np.sqrt(probability * (1 - probability))[:, :, None]
+        curvature = np.swapaxes(weighed, 1, 2) @ weighed + l2 * np.eye(x.shape[2])
+        step = -np.linalg.solve(curvature, slope[:, :, None])[:, :, 0]
+        moved = np.maximum(
+            np.abs(step).max(axis=1, initial=0.0) / (1 + np.abs(weights).max(axis=1, initial=0.0)),
+            np.abs(np.einsum("upd,ud->up", x, step)).max(axis=1, initial=0.0),
+        )
+        if (moved <= tolerance).all():
+            return weights + step, np.linalg.inv(curvature)
+        size, least = np.ones(len(x)), 1e-12 * (1 + np.abs(now))
+        while True:
+            trial = value(weights + size[:, None] * step)
+            too_far = (trial > now + 1e-4 * size * (slope * step).sum(axis=1) + least) & (size > 1e-10)
+            if not too_far.any():
+                break
+            size = np.where(too_far, size / 2, size)
+        weights, now = weights + size[:, None] * step, trial
+    raise DataError(f"No optimum in {max_steps} steps for {int((moved > tolerance).sum())} of {len(x)} problems.")
+
+
 def _optimum(problem: _Problem, weights: Array, tolerance: float, max_steps: int) -> tuple[Array, int]:
     """The optimum, and how many steps it took."""
     value = problem.value(weights)

@@ -76,7 +76,7 @@ def measured_l2(difference: Array, strength: Array, margin: Array, users: NDArra
         margin: logits the chosen must be ahead by, [pairs].
         users: whose pair it is, as anything that can be sorted, [pairs].
     """
-    aside = _set_aside(users)
+    aside = set_aside(users)
     if aside is None:
         return 1.0, np.zeros(difference.shape[1])
     found = optima(difference[~aside], strength[~aside], STRENGTHS_OF_PRIOR, margin=margin[~aside])
@@ -121,7 +121,7 @@ def apart(judged: NDArray[np.int64], fold: int) -> tuple[NDArray[np.bool_], NDAr
     return np.asarray(inside.all(axis=1)), np.asarray(inside.all(axis=1) | ~inside.any(axis=1))
 
 
-def _set_aside(users: NDArray[Any]) -> NDArray[np.bool_] | None:
+def set_aside(users: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Rows of some people (or just some rows, if there is one person), the same for the same data; None if too few."""
     if len(users) < _FEWEST_PAIRS:
         return None

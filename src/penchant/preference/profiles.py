@@ -13,13 +13,13 @@ It reads like a dictionary from a person's name to what is known of them. Who is
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.errors import DataError
+from penchant.errors import DataError, SettingsError, UnknownNameError, nearest
 
 P = TypeVar("P")
 _FEWEST_ROWS = 8
@@ -36,6 +36,39 @@ class Known:
 
     weights: NDArray[np.float64]
     n_pairs: int
+
+
+def edited(profile: P, values: Mapping[str, Any]) -> P:
+    """A profile with other values in some fields, each of the type and shape that it had.
+
+    Args:
+        profile: a dataclass of numbers and arrays.
+        values: by field; numbers, or lists as JSON has them.
+
+    Raises:
+        UnknownNameError: there is no such field.
+        SettingsError: a value has another type or shape, or is not finite.
+
+    >>> edited(Known(np.array([1.0, 2.0]), 3), {"weights": [0, 0.5]}).weights.tolist()
+    [0.0, 0.5]
+    """
+    known = [field.name for field in fields(profile)]  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in known:
+            raise UnknownNameError(f"A profile here has no field {name!r}: {nearest(name, known)}")
+        old = np.asarray(getattr(profile, name))
+        try:
+            new = np.asarray(value)
+            is_fitting = new.shape == old.shape and np.can_cast(new.dtype, old.dtype, "same_kind")
+        except ValueError:  # lists of different lengths
+            is_fitting = False
+        if not is_fitting or (old.dtype.kind == "f" and not np.isfinite(new).all()):
+            one = {"f": "finite number", "i": "whole number", "b": "true or false"}.get(old.dtype.kind, "text")
+            form = f"of shape {list(old.shape)}, each a {one}" if old.shape else f"a {one}"
+            raise SettingsError(f"`{name}` must be {form}: got {value!r}.")
+        changed = new.astype(old.dtype) if old.shape else new.astype(old.dtype).item()
+        profile = replace(profile, **{name: changed})  # type: ignore[type-var]
+    return profile
 
 
 class Profiles(MutableMapping[str, P], Generic[P]):
