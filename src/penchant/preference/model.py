@@ -36,10 +36,13 @@ class PreferenceModel(ABC):
 
     Attributes:
         encoder: payloads to vectors.
+        probability_is_logistic: whether `probability` is the sigmoid of the difference of rewards. A mixture averages
+            the probabilities of several rewards, which is not the probability by their average.
         users_: what was learnt of each person that was adapted to.
     """
 
     version: ClassVar[int] = 3
+    probability_is_logistic: ClassVar[bool] = True
     encoder: Encoder
     users_: Profiles[Any]
 
