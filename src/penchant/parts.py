@@ -343,10 +343,10 @@ class _Worker:
             rows = pq.read_table(_path(self.folder, number, "in.parquet"))
             numbers = rows[_NUMBER].to_numpy()
             self._try(number, numbers)
-            with _threads(self.threads):
+            with torch_threads(self.threads):
                 self.work = self.work or self.task.ready()
             part = _Part(len(rows))
-            with _threads(self.threads):  # once more: making ready may have been what imported torch
+            with torch_threads(self.threads):  # once more: making ready may have been what imported torch
                 tables = self._done(self.work, rows.drop_columns(_NUMBER), numbers, part)
             if tables:
                 result = _one(tables)
@@ -393,7 +393,7 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _threads(n: int) -> Iterator[None]:
+def torch_threads(n: int) -> Iterator[None]:
     """Torch computes with n threads meanwhile: with another number, matrix products differ in their last bits."""
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else n
@@ -416,7 +416,7 @@ def _here(worker: _Worker, numbers: Sequence[int]) -> Generator[int, None, None]
 
 def _over_ray(worker: _Worker, numbers: Sequence[int], workers: int, address: str | None) -> Generator[int, None, None]:
     """Rows of each part as some worker finishes it."""
-    with _cluster(workers * worker.threads, address) as ray:
+    with cluster(workers * worker.threads, address) as ray:
         parts = ray.data.from_items([{"item": number} for number in numbers], override_num_blocks=len(numbers))
         # Where a worker dies, Ray Data starts another and gives it what the first had not finished.
         results = parts.map_batches(
@@ -434,7 +434,7 @@ def _over_ray(worker: _Worker, numbers: Sequence[int], workers: int, address: st
 
 
 @contextlib.contextmanager
-def _cluster(n_cpus: int, address: str | None) -> Iterator[Any]:
+def cluster(n_cpus: int, address: str | None) -> Iterator[Any]:
     """Ray, connected: as this process is already, to an address, or to a cluster of our own on loopback."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it reports to nobody that it is used
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its errors reach us as exceptions

@@ -28,7 +28,7 @@ def cluster():
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'penchant[ray]')")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray.*")
-        with parts._cluster(2, None) as ray:
+        with parts.cluster(2, None) as ray:
             yield ray
 
 
