@@ -6,13 +6,23 @@ Public are the model of every row of the table of methods that lives here, and w
 from typing import Any
 
 from penchant.methods import METHODS, resolve
-from penchant.preference.model import PreferenceModel
+from penchant.preference.model import ModelOfPeople, PreferenceModel
 from penchant.preference.newton import Abilities, Fit, abilities, newton
 from penchant.preference.votes import Votes, read_votes
 
 _MODELS = {row.path.rpartition(":")[2]: row.path for row in METHODS if row.path.startswith(f"{__name__}.")}
 
-__all__ = ["Abilities", "Fit", "PreferenceModel", "Votes", "abilities", "newton", "read_votes", *_MODELS]
+__all__ = [
+    "Abilities",
+    "Fit",
+    "ModelOfPeople",
+    "PreferenceModel",
+    "Votes",
+    "abilities",
+    "newton",
+    "read_votes",
+    *_MODELS,
+]
 
 
 def __getattr__(name: str) -> Any:

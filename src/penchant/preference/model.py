@@ -1,7 +1,8 @@
 """What every model of people can do, and how it is kept.
 
-A model is fitted on everybody, then adapted to a person from a handful of comparisons; adapting changes nothing that is
-shared. Constructors store settings only, `fit` returns the model, what was learnt ends in `_`.
+Whatever people left, a `ModelOfPeople` scores responses for each of them; a `PreferenceModel` is one that learns from
+comparisons and predicts them. It is fitted on everybody, then adapted to a person from a handful of them; adapting
+changes nothing that is shared. Constructors store settings only, `fit` returns the model, what was learnt ends in `_`.
 """
 
 import copy
@@ -31,79 +32,17 @@ _FILE = "model.safetensors"
 _ABOUT = "penchant"  # in the file's head
 
 
-class PreferenceModel(ABC):
-    """Predicts what a person prefers.
+class ModelOfPeople(ABC):
+    """Something learnt of people, whatever they left: it scores responses for each of them, and is kept in a file.
 
     Attributes:
         encoder: payloads to vectors.
-        probability_is_logistic: whether `probability` is the sigmoid of the difference of rewards. A mixture averages
-            the probabilities of several rewards, which is not the probability by their average.
         users_: what was learnt of each person that was adapted to.
     """
 
     version: ClassVar[int] = 3
-    probability_is_logistic: ClassVar[bool] = True
     encoder: Encoder
     users_: Profiles[Any]
-
-    @abstractmethod
-    def fit(self, comparisons: Comparisons) -> Self:
-        """Learn what everybody prefers; forgets whatever was learnt before.
-
-        Raises:
-            DataError: there is nothing to learn from.
-        """
-
-    @abstractmethod
-    def adapt(self, user: str, comparisons: Comparisons) -> Any:
-        """Learn one person from their comparisons; no rows leave the person like everybody.
-
-        Raises:
-            NotFittedError: the model was not fitted.
-        """
-
-    def adapt_each(self, comparisons: Comparisons) -> Self:
-        """Learn every person in the comparisons, as `adapt` would from each one's own.
-
-        Raises:
-            NotFittedError: the model was not fitted.
-        """
-        for user in comparisons.users:
-            self.adapt(user, comparisons.of(user))
-        return self
-
-    def without(self, user: str, others: Comparisons) -> Self:
-        """The model that would be here had a person never been: of the same settings, learnt from the others alone.
-
-        Nothing that summed the people up is kept for it (it would be about the person too); what makes it cheap is
-        that nothing is encoded again and that optima are looked for where they were.
-
-        Args:
-            user: whoever is forgotten.
-            others: all that the model was fitted on and that its people were adapted to, less the person's.
-
-        Returns:
-            A new model, equal to one that was never shown the person.
-
-        Raises:
-            DataError: nothing is left to learn from, or the person is among the others.
-            NotFittedError: the model was not fitted.
-        """
-        again = self._anew(user, others)
-        again.fit(others)
-        known = set(self.users_) - {user}
-        return again.adapt_each(of_people(others, known))
-
-    def _anew(self, user: str, others: Comparisons) -> Self:
-        """A copy that will be learnt from the others."""
-        self._require_fitted()
-        n_left = len(others.of(user))
-        if n_left:
-            raise DataError(f"{n_left} of {len(others)} comparisons are of {user!r}, who is to be forgotten.")
-        require_some(others)
-        again = copy.copy(self)
-        again.users_ = Profiles(self.users_.kind)
-        return again
 
     def knows(self, user: str | None) -> bool:
         """Whether anything was learnt of a person; whoever is not known is predicted like everybody.
@@ -174,10 +113,6 @@ class PreferenceModel(ABC):
         """
 
     @abstractmethod
-    def probability(self, comparisons: Comparisons) -> Array:
-        """P(chosen is preferred to rejected) by the person of each row, float64[n] in [0, 1]."""
-
-    @abstractmethod
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Arrays by name, and everything else as plain values."""
 
@@ -237,3 +172,77 @@ class PreferenceModel(ABC):
                 raise
             raise DataError(f"{folder} holds no {cls.__name__} that can be read ({error}); learn it again.") from error
         return model
+
+
+class PreferenceModel(ModelOfPeople):
+    """Predicts what a person prefers, from comparisons.
+
+    Attributes:
+        probability_is_logistic: whether `probability` is the sigmoid of the difference of rewards. A mixture averages
+            the probabilities of several rewards, which is not the probability by their average.
+    """
+
+    probability_is_logistic: ClassVar[bool] = True
+
+    @abstractmethod
+    def fit(self, comparisons: Comparisons) -> Self:
+        """Learn what everybody prefers; forgets whatever was learnt before.
+
+        Raises:
+            DataError: there is nothing to learn from.
+        """
+
+    @abstractmethod
+    def adapt(self, user: str, comparisons: Comparisons) -> Any:
+        """Learn one person from their comparisons; no rows leave the person like everybody.
+
+        Raises:
+            NotFittedError: the model was not fitted.
+        """
+
+    def adapt_each(self, comparisons: Comparisons) -> Self:
+        """Learn every person in the comparisons, as `adapt` would from each one's own.
+
+        Raises:
+            NotFittedError: the model was not fitted.
+        """
+        for user in comparisons.users:
+            self.adapt(user, comparisons.of(user))
+        return self
+
+    def without(self, user: str, others: Comparisons) -> Self:
+        """The model that would be here had a person never been: of the same settings, learnt from the others alone.
+
+        Nothing that summed the people up is kept for it (it would be about the person too); what makes it cheap is
+        that nothing is encoded again and that optima are looked for where they were.
+
+        Args:
+            user: whoever is forgotten.
+            others: all that the model was fitted on and that its people were adapted to, less the person's.
+
+        Returns:
+            A new model, equal to one that was never shown the person.
+
+        Raises:
+            DataError: nothing is left to learn from, or the person is among the others.
+            NotFittedError: the model was not fitted.
+        """
+        again = self._anew(user, others)
+        again.fit(others)
+        known = set(self.users_) - {user}
+        return again.adapt_each(of_people(others, known))
+
+    def _anew(self, user: str, others: Comparisons) -> Self:
+        """A copy that will be learnt from the others."""
+        self._require_fitted()
+        n_left = len(others.of(user))
+        if n_left:
+            raise DataError(f"{n_left} of {len(others)} comparisons are of {user!r}, who is to be forgotten.")
+        require_some(others)
+        again = copy.copy(self)
+        again.users_ = Profiles(self.users_.kind)
+        return again
+
+    @abstractmethod
+    def probability(self, comparisons: Comparisons) -> Array:
+        """P(chosen is preferred to rejected) by the person of each row, float64[n] in [0, 1]."""
