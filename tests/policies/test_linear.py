@@ -49,22 +49,43 @@ def test_nothing_is_copied_where_memory_is_short(net, monkeypatch):
     assert len(packed) == 1
 
 
-def test_gradients_are_computed_as_ever_and_everything_is_as_before_afterwards(net):
-    states = torch.randn(5, 40)
-    net(states).sum().backward()
-    expected = [weight.grad.clone() for weight in net.parameters()]
-    net.zero_grad()
+@pytest.mark.parametrize("shape", [(5, 40), (2, 3, 40)])
+def test_gradients_are_those_of_the_layers_and_everything_is_as_before_afterwards(net, shape):
+    def gradients(states):
+        net.zero_grad()
+        (net(states) ** 2).sum().backward()
+        return [states.grad, *(weight.grad.clone() for weight in net.parameters())]
+
+    states = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    expected = gradients(states.clone().requires_grad_())
+    inside = []
 
     def fail():
         with through_onednn(net, pack=True):
-            net(states).sum().backward()
+            with torch.no_grad():
+                net.layers[0].weight.mul_(2).div_(2)  # a step of training: what is multiplied by is the weight of now
+            inside.extend(gradients(states.clone().requires_grad_()))
             raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"):
         fail()
-    for weight, gradient in zip(net.parameters(), expected, strict=True):
-        torch.testing.assert_close(weight.grad, gradient)
+    for found, gradient in zip(inside, expected, strict=True):
+        torch.testing.assert_close(found, gradient, atol=1e-5, rtol=1e-5)
     assert not any("forward" in vars(module) for module in net.modules())
+
+
+@needs_onednn
+def test_training_sees_each_step_and_frozen_weights_get_no_gradient(net):
+    states = torch.randn(5, 40, requires_grad=True)
+    net.layers[0].weight.requires_grad_(False)
+    with through_onednn(net, pack=False):
+        net(states).sum().backward()
+        before = net(states).sum().item()
+        with torch.no_grad():
+            net.layers[2].weight.add_(1.0)
+        assert net(states).sum().item() != pytest.approx(before)
+    assert net.layers[0].weight.grad is None
+    assert states.grad is not None
 
 
 @needs_onednn

@@ -16,6 +16,8 @@ import torch
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 _PRODUCTS = {torch.ops.aten.mm.default: 0, torch.ops.aten.addmm.default: 1, torch.ops.aten.bmm.default: 0}
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # of processors that have it, see `penchant.policies.linear`
+    _PRODUCTS[torch.ops.mkldnn._linear_pointwise.default] = 0
 
 
 class _Kept:

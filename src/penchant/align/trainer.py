@@ -38,6 +38,7 @@ from penchant.align.reference import kept_reference
 from penchant.cache import RowCache
 from penchant.errors import DataError, SettingsError, StorageError
 from penchant.exchange import write_json
+from penchant.policies.linear import through_onednn
 from penchant.whole import partial_folder, sweep, whole_folder
 
 __all__ = ["TrainResult", "TrainerSettings", "train"]
@@ -328,7 +329,7 @@ class _Loop(transformers.Trainer):
             options = {"use_reentrant": False} | ({"context_fn": cheap_contexts} if how == "cheap" else {})
             self.policy.model.activation_checkpointing_enable(options)
         try:
-            with keeping, _silent():
+            with keeping, _silent(), through_onednn(self.policy.model, pack=False):
                 self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except pickle.UnpicklingError as error:
             raise StorageError(

@@ -57,6 +57,7 @@ def with_pieces(mask: Tensor, pieces: Tensor, positions: Tensor) -> Tensor:
     carrier: Any = mask
     carrier.pieces, carrier.positions = pieces.tolist(), positions
     carrier.reach = int(positions.max()) + 1
+    carrier.seen = {}
     return mask
 
 
@@ -125,7 +126,7 @@ def _row(
         keys = slice(trunk_start, trunk_end), slice(start, last)
         k, v = (_joined(states[row : row + 1], keys, dim=2) for states in (key, value))
         is_causal = trunk_start == trunk_end and first == start and window is None
-        seen = None if is_causal else _seen(mask, row, slice(first, last), keys, window)
+        seen = None if is_causal else _seen(mask, row, slice(first, last), keys, window, query.dtype)
         if seen is not None and query.device.type != "cpu":  # masked kernels of GPUs want a key for every head
             k, v = (states.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for states in (k, v))
         out = scaled_dot_product_attention(
@@ -153,9 +154,16 @@ def _joined(states: Tensor, parts: tuple[slice, slice], dim: int) -> Tensor:
     return torch.cat([states.narrow(dim, part.start, part.stop - part.start) for part in parts], dim=dim)
 
 
-def _seen(mask: Any, row: int, queries: slice, keys: tuple[slice, slice], window: int | None) -> Tensor:
-    seen = _joined(mask[row : row + 1, :, queries], keys, dim=3)
-    if window is None:
-        return seen
-    position: Tensor = mask.positions[row].to(seen.device)
-    return seen & (position[queries, None] - _joined(position, keys, dim=0) < window)
+def _seen(
+    mask: Any, row: int, queries: slice, keys: tuple[slice, slice], window: int | None, dtype: torch.dtype
+) -> Tensor:
+    """What is added to the products: 0 where a query sees a key, -inf elsewhere; made once for all layers."""
+    name = (row, queries.start, window, dtype)
+    if name not in mask.seen:
+        seen = _joined(mask[row : row + 1, :, queries], keys, dim=3)
+        if window is not None:
+            position: Tensor = mask.positions[row].to(seen.device)
+            seen = seen & (position[queries, None] - _joined(position, keys, dim=0) < window)
+        mask.seen[name] = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+    found: Tensor = mask.seen[name]
+    return found

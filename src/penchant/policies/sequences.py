@@ -34,7 +34,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from penchant.errors import DataError, SettingsError
@@ -378,7 +377,7 @@ def _scores(model: nn.Module, arguments: dict[str, Any], where: tuple[Tensor, Te
         del logits, seen
     with _only_at(head, shape, where) as seen:
         logits = model(**arguments).logits
-    return _log_softmax_at(logits[0] if seen else _selected(logits, shape, where), targets)
+    return _log_softmax_at(logits.flatten(0, 1) if seen else _selected(logits, shape, where), targets)
 
 
 @contextmanager
@@ -415,8 +414,32 @@ def _selected(logits: Tensor, shape: torch.Size, where: tuple[Tensor, Tensor]) -
     return logits[where]
 
 
+class _LogSoftmaxAt(torch.autograd.Function):
+    """The log-probability of one token in each row, keeping the logits and nothing else of their size.
+
+    The loss of torch keeps all log-probabilities beside the logits, and makes two more of that size for its gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        """Of [rows, vocabulary] at [rows], float32[rows]."""
+        total = torch.logsumexp(logits.float(), dim=1)
+        ctx.save_for_backward(logits, targets, total)
+        return logits.gather(1, targets[:, None])[:, 0].float() - total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient of row i is g_i (1 at its target - probabilities)."""
+        logits, targets, total = ctx.saved_tensors
+        [gradient] = gradients
+        found = logits.float().sub(total[:, None]).exp_().mul_(-gradient[:, None])
+        found.scatter_add_(1, targets[:, None], gradient[:, None])
+        return found.to(logits.dtype), None
+
+
 def _log_softmax_at(logits: Tensor, targets: Tensor) -> Tensor:
-    return -cross_entropy(logits.float(), targets, reduction="none")
+    found: Tensor = _LogSoftmaxAt.apply(logits, targets)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _in_parts(head: nn.Module, hidden: Tensor, targets: Tensor, rows_at_once: int) -> Tensor:
