@@ -44,7 +44,7 @@ from penchant.preference.pooled import (
     surprise,
 )
 from penchant.preference.profiles import Profiles
-from penchant.preference.votes import Places, encoded, require_width, rows_of
+from penchant.preference.votes import Places, encoded, require_width, rows_of, together
 from penchant.records import Comparisons
 from penchant.turns import Form, turns_between
 
@@ -52,7 +52,6 @@ Array = NDArray[np.float64]
 
 _FEWEST_PEOPLE = 6  # of two people a standard error says nothing
 _MOST_PEOPLE = 300  # enough to measure how far people differ
-_NUMBERS_AT_ONCE = 1 << 22  # 32 MiB
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,43 @@ def user_posteriors(
     untouched = (1 - (basis**2).sum(axis=1)) / precision
     variance = untouched + (basis * (covariance @ basis)).sum(axis=1)
     return centre + np.einsum("uk,ukd->ud", own, basis), np.sqrt(np.maximum(variance, 0.0))
+
+
+def learn_people(
+    users: Profiles[UserPosterior],
+    rows: Mapping[str, Places],
+    centre: Array,
+    difference: Array,
+    strength: Array,
+    margin: Array,
+    *,
+    scale: Array,
+    precision: float,
+    start: Mapping[Any, Array] | None = None,
+) -> None:
+    """Put the posteriors of some people among the users, those with equally many pairs found together.
+
+    Args:
+        users: where to.
+        rows: which pairs are whose.
+        centre: everybody's weights, [dim].
+        difference: chosen minus rejected, as the encoder gives it, [pairs, dim].
+        strength: soft labels, [pairs].
+        margin: logits the chosen must be ahead by, [pairs].
+        scale: what weights are logits for, [dim].
+        precision: of the prior, > 0.
+        start: weights that people are likely to have.
+    """
+    people, dim = list(rows), len(centre)
+    weights, errors = np.empty((len(people), dim)), np.empty((len(people), dim))
+    for some, own in together(list(rows.values()), numbers=dim):
+        near = np.stack([start.get(people[place], centre) for place in some]) if start else None
+        weights[some], errors[some] = user_posteriors(
+            centre, difference[own] / scale, strength[own], margin[own], precision=precision, start=near
+        )
+    if people:
+        counts = np.array([len(own) for own in rows.values()], dtype=np.int64)
+        users.put_many(people, weights=weights, standard_errors=errors, n_pairs=counts)
 
 
 def _touched(difference: Array) -> tuple[Array, Array]:
@@ -293,24 +329,17 @@ class BradleyTerry(PreferenceModel):
             start: weights that people are likely to have.
         """
         require_width(votes.difference, len(self.weights_))
-        people, dim = list(rows), len(self.weights_)
-        counts = np.array([len(own) for own in rows.values()], dtype=np.int64)
-        weights, errors = np.empty((len(people), dim)), np.empty((len(people), dim))
-        for n_pairs in np.unique(counts):
-            alike = np.flatnonzero(counts == n_pairs)
-            for some in np.array_split(alike, -(-len(alike) * (n_pairs + 1) * dim // _NUMBERS_AT_ONCE)):
-                own = votes.of(np.stack([rows[people[place]] for place in some]))
-                near = np.stack([start.get(people[place], self.weights_) for place in some]) if start else None
-                weights[some], errors[some] = user_posteriors(
-                    self.weights_,
-                    own.difference / self.scale_,
-                    own.strength,
-                    own.margin,
-                    precision=self.prior_precision_,
-                    start=near,
-                )
-        if people:
-            self.users_.put_many(people, weights=weights, standard_errors=errors, n_pairs=counts)
+        learn_people(
+            self.users_,
+            rows,
+            self.weights_,
+            votes.difference,
+            votes.strength,
+            votes.margin,
+            scale=self.scale_,
+            precision=self.prior_precision_,
+            start=start,
+        )
 
     def names(self, field: str) -> list[str]:
         """The features that are weighed; see `PreferenceModel.names`."""

@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 Vectors = NDArray[np.float32]
 Places = NDArray[np.int64]
 
+_NUMBERS_AT_ONCE = 1 << 22  # 32 MiB
+
 
 @dataclass(frozen=True)
 class Votes:
@@ -232,6 +234,27 @@ def rows_of(comparisons: Comparisons) -> dict[str, Places]:
     """The rows of each person who is named, in their order."""
     codes, people = codes_of(comparisons, "user")
     return dict(zip(people, rows_by(codes, len(people)), strict=True))
+
+
+def together(rows: Sequence[Places], *, numbers: int) -> Iterator[tuple[Places, Places]]:
+    """People with equally many pairs, as many at once as memory likes.
+
+    Args:
+        rows: of each person.
+        numbers: how many a pair is.
+
+    Yields:
+        Places of some people, and their rows, [people, pairs]; pairs may be 0.
+
+    >>> rows = [np.array([4]), np.array([0, 1]), np.array([2])]
+    >>> [(some.tolist(), own.tolist()) for some, own in together(rows, numbers=1)]
+    [([0, 2], [[4], [2]]), ([1], [[0, 1]])]
+    """
+    counts = np.array([len(own) for own in rows], dtype=np.int64)
+    for n_pairs in np.unique(counts):
+        alike = np.flatnonzero(counts == n_pairs)
+        for some in np.array_split(alike, -(-len(alike) * (n_pairs + 1) * max(numbers, 1) // _NUMBERS_AT_ONCE)):
+            yield some, np.stack([rows[place] for place in some]).astype(np.int64)
 
 
 def _owners(records: Records, places: Places, n: int) -> list[Collection[str | None]]:
