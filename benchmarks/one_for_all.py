@@ -16,8 +16,9 @@ from pathlib import Path
 from penchant.apps import choices
 from penchant.apps.learn import encoder_of
 from penchant.apps.names import items_of
-from penchant.apps.one_for_all import Split, by_time, compare, new_people, split_for
+from penchant.apps.one_for_all import compare
 from penchant.errors import DataError
+from penchant.evaluate.held_out import Split, by_time, new_people, split_for
 from penchant.exchange import write_json
 from penchant.feedback.importing import read
 from penchant.feedback.pairing import comparisons as paired

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from penchant.errors import PenchantError, SettingsError, nearest
 COMMANDS = {
     "demo": ("penchant.apps.demo:demo", "Feedback in; a model of each person, a steered model and a report out."),
     "import": ("penchant.apps.records:import_files", "Read feedback of any known format into the store."),
-    "learn": ("penchant.apps.learn:learn", "Fit a model of people; held-out accuracy, for all and for each."),
+    "learn": ("penchant.apps.learn:learn", "Fit a model of people, or compare all; held-out accuracy by person."),
+    "profile": ("penchant.apps.profiles:profile", "What was learnt of one person: look, change, take along, delete."),
     "align": ("penchant.apps.align:align", "Train a language model on preferences."),
     "chat": ("penchant.apps.chat:chat", "Talk to a model that is steered by what was learnt about a person."),
     "batch": ("penchant.apps.batch:batch", "Sample, score, encode or mine any number of rows, on one machine or many."),
@@ -34,20 +35,45 @@ COMMANDS = {
 }
 
 _SET = "set__"
+_EXTRA = f"{__name__}.extra"  # where a context keeps options that only a method knows
 
 
 class Command(click.Command):
-    """A command whose options may be written as in YAML, with `_`, or as usual on a command line, with `-`."""
+    """A command whose options may be written as in YAML, with `_`, or as usual on a command line, with `-`.
+
+    Args:
+        free: sections whose settings only the chosen method knows; they are kept apart as they were written.
+        settings: of click's own command.
+    """
+
+    def __init__(self, *, free: Sequence[str], **settings: Any):
+        super().__init__(**settings)
+        self.free = free
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Write the options' names with `-`; the names of a method's own settings are left as they are."""
-        known = {flag for parameter in self.params for flag in parameter.opts}
+        known = {flag for parameter in self.get_params(ctx) for flag in (*parameter.opts, *parameter.secondary_opts)}
         parts = [(arg, *arg.partition("=")) for arg in args]
         dashed = [
             "".join([name.replace("_", "-"), equals, value]) if name.replace("_", "-") in known else arg
             for arg, name, equals, value in parts
         ]
+        if self.free:
+            dashed, ctx.meta[_EXTRA] = _unknown_apart(dashed, known)
         return super().parse_args(ctx, dashed)
+
+
+def _unknown_apart(args: list[str], known: set[str]) -> tuple[list[str], list[str]]:
+    """Options that click knows with everything else, and the others, each with its value."""
+    plain, extra, rest = [], [], list(args)
+    while rest:
+        token = rest.pop(0)
+        name, equals, _ = token.partition("=")
+        if name.startswith("--") and name != "--" and name not in known:
+            extra += [token] if equals or not rest else [token, rest.pop(0)]
+        else:
+            plain.append(token)
+    return plain, extra
 
 
 class Commands(click.Group):
@@ -101,14 +127,19 @@ def command(name: str, path: str, title: str) -> click.Command:
     ]
 
     def run(**given: Any) -> None:
-        _run(function, given, free, click.get_current_context().args)
+        _run(function, given, free, click.get_current_context().meta.get(_EXTRA, []))
 
     about = docstring_parser.parse(function.__doc__ or "")
     help_text = "\n\n".join(part for part in (about.short_description or title, about.long_description) if part)
-    context: dict[str, Any] = {"max_content_width": 110}
-    if free:
-        context |= {"ignore_unknown_options": True, "allow_extra_args": True}
-    return Command(name, params=parameters, callback=run, help=help_text, short_help=title, context_settings=context)
+    return Command(
+        name=name,
+        free=free,
+        params=parameters,
+        callback=run,
+        help=help_text,
+        short_help=title,
+        context_settings={"max_content_width": 110},
+    )
 
 
 def _option(setting: Any, prefix: str = "") -> click.Option:

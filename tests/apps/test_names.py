@@ -3,8 +3,8 @@
 import numpy as np
 
 from penchant.apps.names import are_names, items_of, of_names
-from penchant.apps.one_for_all import by_time
 from penchant.encoders import Items
+from penchant.evaluate.held_out import by_time
 from penchant.preference import BradleyTerry
 from penchant.records import Comparisons
 

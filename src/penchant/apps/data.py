@@ -56,11 +56,24 @@ class Data:
             DataError: one of the two is missing.
         """
         tables, dropped = self._tables(without)
-        rated = [table for table in tables if isinstance(table, Ratings) and not table.table["aspect"].null_count]
+        rated = _of_aspects(tables)
         if not rated:
             raise DataError("This method measures ratings that say their `aspect`, and there are none.")
         others = [table for table in tables if not any(table is one for one in rated)]
         return Ratings.concat(rated), *self._compared(others, dropped)
+
+    def all_of_it(self, *, of_names: bool = False) -> tuple[Ratings | None, Comparisons, dict[str, int], set[str]]:
+        """Ratings that say their aspect, if there are other comparisons beside them, and those; see `comparisons`.
+
+        Raises:
+            DataError: there are no comparisons; says where was looked.
+        """
+        tables, dropped = self._tables()
+        rated = _of_aspects(tables)
+        others = [table for table in tables if not any(table is one for one in rated)]
+        if not rated or not others:
+            return None, *self._compared(tables, dropped, of_names=of_names)
+        return Ratings.concat(rated), *self._compared(others, dropped, of_names=of_names)
 
     def of_kinds(self, kinds: Sequence[type[Records]]) -> tuple[Records, dict[str, int]]:
         """Records of the first of these kinds that is there, or else comparisons made of others; and what was dropped.
@@ -112,6 +125,11 @@ class Data:
 
     def _first(self, records: AnyRecords) -> AnyRecords:
         return records if self.limit is None else records.take(range(min(self.limit, len(records))))
+
+
+def _of_aspects(tables: Sequence[Records]) -> list[Ratings]:
+    """Tables of ratings that all say their aspect."""
+    return [table for table in tables if isinstance(table, Ratings) and not table.table["aspect"].null_count]
 
 
 def shown_drops(dropped: dict[str, int]) -> str:

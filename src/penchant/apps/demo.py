@@ -12,7 +12,7 @@ import numpy as np
 import penchant
 from penchant.apps import choices, gains, report
 from penchant.apps.names import are_names, of_names
-from penchant.apps.one_for_all import by_time, compare, split_for
+from penchant.apps.one_for_all import compare
 from penchant.apps.outcome import Outcome
 from penchant.apps.portraits import portraits, wishes_of
 from penchant.apps.prompts import ASKED_TO_MEASURE, PROMPTS
@@ -22,6 +22,7 @@ from penchant.chat import Cached, ChatModel, chat_model
 from penchant.encoders import Attributes, Encoder, Joined, MiniLM
 from penchant.encoders import Cached as CachedEncoder
 from penchant.errors import DataError
+from penchant.evaluate.held_out import by_time, split_for
 from penchant.feedback.importing import read
 from penchant.feedback.pairing import of_all
 from penchant.people import population

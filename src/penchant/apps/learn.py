@@ -1,32 +1,35 @@
 """`penchant learn`: fit a model of people, and measure it on choices it has not seen."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from penchant.apps import report
+from penchant.apps import one_for_all, report
+from penchant.apps.compare import compare_models, not_about, table, written
 from penchant.apps.data import Data, shown_drops
-from penchant.apps.names import items_of
-from penchant.apps.one_for_all import adapted, compare, split_for
+from penchant.apps.names import are_names, items_of
 from penchant.apps.outcome import Outcome
 from penchant.cache import RowCache
-from penchant.encoders import Attributes, Encoder, HiddenState, Items, Joined, MiniLM
+from penchant.encoders import Attributes, Encoder, HiddenState, Items, Joined, MiniLM, are_numbers
 from penchant.encoders import Cached as CachedEncoder
-from penchant.errors import DataError, UnknownNameError, nearest
+from penchant.errors import DataError, SettingsError, UnknownNameError, nearest
+from penchant.evaluate.held_out import split_for
 from penchant.exchange import write_json
+from penchant.feedback.about_people import about_people, beside
 from penchant.methods import METHODS, method, resolve
-from penchant.preference import Directional, PreferenceModel
+from penchant.preference import PreferenceModel
 from penchant.records import Comparisons, Ratings
 from penchant.settings import plain
 from penchant.settings import resolve as resolved
 from penchant.store import Store
 from penchant.style import Style
-from penchant.turns import turns
 
 LEARNT = "learn.json"  # beside every model of people
-_ITEMS = "items"
+_ITEMS, _AUTO = "items", "auto"
+_LOOKED_AT = 50  # payloads, to see whether they are objects of numbers
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "minilm": lambda: CachedEncoder(MiniLM(), RowCache()),
@@ -94,6 +97,15 @@ def _about(folder: Path) -> dict[str, Any]:
     return about
 
 
+def is_from_store(folder: Path) -> bool:
+    """Whether a model was learnt from the store, and not from a file.
+
+    Raises:
+        DataError: the folder holds no model of people.
+    """
+    return _about(folder)["data"] is not None
+
+
 def learn_without(user: str, folder: Path, *, store: str, doomed: Sequence[Path] = ()) -> None:
     """Learn a model again in its place, from what the store holds of everybody but one person.
 
@@ -116,7 +128,7 @@ def learn_without(user: str, folder: Path, *, store: str, doomed: Sequence[Path]
     data = Data(**resolved(Data, about["data"] | {"store": store}))
     model = loaded(folder)
     rated: dict[str, Ratings] = {}
-    if isinstance(model, Directional):
+    if _measures(model):
         rated["ratings"], others, *_ = data.measured(without=user)
     else:
         others, *_ = data.comparisons(of_names=about["encoder"] == _ITEMS, without=user)
@@ -132,24 +144,28 @@ def _anywhere(encoder: str) -> str:
     return str(Path(encoder).resolve()) if encoder not in ENCODERS and Path(encoder).is_dir() else encoder
 
 
-def _measured(model: PreferenceModel, ratings: Ratings | None) -> PreferenceModel:
+def _measures(model: PreferenceModel) -> bool:
+    """Whether a model measures attributes by ratings before it learns from comparisons."""
+    return hasattr(model, "measure")
+
+
+def _measured(model: Any, ratings: Ratings | None) -> PreferenceModel:
     """The model, which has measured the attributes if it is one that measures any."""
-    return model.measure(ratings) if isinstance(model, Directional) and ratings is not None else model
-
-
-def _not_about(comparisons: Comparisons, ratings: Ratings) -> Ratings:
-    """Ratings of responses that are in none of the comparisons."""
-    held_out = {turn.answer() for side in ("chosen", "rejected") for turn in turns(comparisons, side)}
-    return ratings.take([row for row, turn in enumerate(turns(ratings)) if turn.answer() not in held_out])
+    made: PreferenceModel = model.measure(ratings) if ratings is not None else model
+    return made
 
 
 def learn(
+    file: Path | None = None,
     *,
     method: str = "bradley_terry",
+    compare: str | None = None,
+    seeds: int = 3,
+    users: Path | None = None,
     data: Data = Data(),
-    encoder: str = "minilm+style",
+    encoder: str = "auto",
     settings: Mapping[str, Any] = {},
-    out: Path = Path("model"),
+    out: Path | None = None,
 ) -> Outcome:
     """Fit a model of everybody and one of each person; measure both on choices of the same people that were held out.
 
@@ -158,33 +174,50 @@ def learn(
     two thirds of each person's. Pairs made from ratings or rankings are held out by response, so that nothing held out
     was part of a pair seen.
 
+    With --compare every model is measured on the same choices instead, also on those of people set aside of whom it is
+    shown a handful, and no model is saved. Finished models are kept, so that a comparison goes on where it was.
+
     Args:
+        file: feedback of any format that `penchant import` reads, as --data.path; the store without either.
         method: a method of the room `learn` (see `penchant methods`), or the dotted path of your own class.
+        compare: all, or methods with commas between them: measure these instead of learning one.
+        seeds: how often other people are set aside in a comparison.
+        users: a table of what is known of people besides (age, place), for a comparison to learn from too; a file
+            users.jsonl or users.csv beside the feedback is found without it.
         data: what to learn from.
         encoder: how texts become vectors: minilm, style, minilm+style, attributes (payloads that are JSON objects of
             numbers), items (payloads that are names, of systems or dishes), or the folder of a reward model that other
-            choices have trained.
+            choices have trained; auto takes attributes or items where payloads are such, and minilm+style otherwise.
         settings: the method's own settings; `penchant methods NAME` lists them.
-        out: folder of the learnt model.
+        out: folder of the learnt model, or of a comparison; without it `model` or `comparison`.
     """
-    model = build(method, encoder_of(encoder), settings)
+    if file is not None:
+        if data.path not in (None, file):
+            raise SettingsError(f"Two files were given, {file} and --data.path {data.path}; learn from one at a time.")
+        data = dataclasses.replace(data, path=file)
+    if compare is None:
+        return _learnt(method, data, encoder, settings, out or Path("model"))
+    if settings:
+        raise SettingsError("Settings are of one method; in a comparison all have the settings they come with.")
+    return _compared(compare, data, encoder, seeds, users, out or Path("comparison"))
+
+
+def _learnt(method: str, data: Data, encoder: str, settings: Mapping[str, Any], out: Path) -> Outcome:
+    model = build(method, Style() if encoder == _AUTO else encoder_of(encoder), settings)
     ratings = None
-    if isinstance(model, Directional):
+    if _measures(model):
         ratings, comparisons, dropped, kinds = data.measured()
     else:
-        comparisons, dropped, kinds = data.comparisons(of_names=encoder == _ITEMS)
+        comparisons, dropped, kinds = data.comparisons(of_names=encoder in (_ITEMS, _AUTO))
     begin = time.perf_counter()
-    items = items_of(comparisons) if encoder == _ITEMS else []
-    if items:
-        model.encoder = encoder_of(_ITEMS, items)
+    encoder, items = _chosen(encoder, comparisons)
+    model.encoder = encoder_of(encoder, items)
     seen, held_out = split_for(kinds)(comparisons)
-    apart = None if ratings is None else _not_about(held_out, ratings)
-    measured = compare(_measured(model, apart), seen, held_out)
+    apart = None if ratings is None else not_about(ratings, held_out)
+    measured = one_for_all.compare(_measured(model, apart), seen, held_out)
     if data.path is None:
-        # Before there is anything: whoever is forgotten takes along what was learnt from them.
-        people = {*comparisons.users, *(ratings.users if ratings else ())}
-        Store(data.store).derived(out, users=sorted(people), note=f"{method} model")
-    adapted(_measured(model, ratings), comparisons, comparisons).save(out)
+        _register(data, out, comparisons, ratings, f"{method} model")
+    one_for_all.adapted(_measured(model, ratings), comparisons, comparisons).save(out)
     about: dict[str, Any] = {
         "class": f"{type(model).__module__}:{type(model).__qualname__}",
         "encoder": _anywhere(encoder),
@@ -225,3 +258,51 @@ def learn(
         "model": str(out),
     }
     return Outcome(found, "\n".join(lines))
+
+
+def _compared(names: str, data: Data, encoder: str, seeds: int, users: Path | None, out: Path) -> Outcome:
+    ratings, comparisons, dropped, kinds = data.all_of_it(of_names=encoder in (_ITEMS, _AUTO))
+    if data.path is None:
+        _register(data, out, comparisons, ratings, "comparison of models")
+    known = users or (beside(data.path) if data.path else None)
+    encoder, items = _chosen(encoder, comparisons)
+    found = compare_models(
+        comparisons,
+        kinds,
+        encoder_of(encoder, items),
+        names=names,
+        seeds=seeds,
+        ratings=ratings,
+        features=about_people(known) if known else {},
+        folder=out,
+    )
+    about = {
+        "comparisons": len(comparisons),
+        "people": len(comparisons.users),
+        "encoder": encoder,
+        "dropped": dropped,
+        "out": str(out),
+    }
+    lines = [
+        f"{len(comparisons)} comparisons by {len(comparisons.users)} people, read through {encoder}; {seeds} splits.",
+        *([shown_drops(dropped)] if dropped else []),
+        table(found).text(),
+        *(f"not compared: {name}: {reason}" for name, reason in found.left_out.items()),
+        *found.notes,
+        f"table and plot in {out} ({found.seconds:.0f} s, finished models of before not counted)",
+    ]
+    return Outcome(written(found, out, about), "\n".join(lines))
+
+
+def _chosen(encoder: str, comparisons: Comparisons) -> tuple[str, list[str]]:
+    """The encoder that was asked for, or that fits what was compared; and the names of items, if it is about names."""
+    if encoder == _AUTO:
+        some = comparisons.table["chosen"].slice(0, _LOOKED_AT).to_pylist()
+        encoder = "attributes" if are_numbers(some) else _ITEMS if are_names(comparisons) else "minilm+style"
+    return encoder, items_of(comparisons) if encoder == _ITEMS else []
+
+
+def _register(data: Data, out: Path, comparisons: Comparisons, ratings: Ratings | None, note: str) -> None:
+    """Tell the store, before there is anything: whoever is forgotten takes along what was learnt from them."""
+    people = {*comparisons.users, *(ratings.users if ratings else ())}
+    Store(data.store).derived(out, users=sorted(people), note=note)

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from penchant.apps import gains, report
-from penchant.apps.one_for_all import Split, compare
+from penchant.apps.one_for_all import compare
 from penchant.apps.portraits import SHOWN
 from penchant.encoders import Items
+from penchant.evaluate.held_out import Split
 from penchant.preference import BradleyTerry
 from penchant.records import Comparisons
 from penchant.turns import turns

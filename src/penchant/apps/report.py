@@ -1,9 +1,10 @@
 """A report in one HTML file: tables, plots inline as SVG, nothing fetched; it opens offline and prints well."""
 
 import io
+import itertools
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,76 @@ def histogram(values: Any, *, axis: str, ylabel: str) -> str:
     return _svg(figure)
 
 
+Point = tuple[float, float, float, float]
+"""Where on the axis, the estimate there, and the ends of its interval."""
+
+_COLOURS = (
+    "#1f6f5c",
+    "#b4452c",
+    "#2f5fa8",
+    "#8a5fb0",
+    "#b08a1f",
+    "#3c9cae",
+    "#a0446f",
+    "#5c7a29",
+    "#7a4b2a",
+    "#4a5568",
+)
+
+
+def curves(
+    lines: Mapping[str, Sequence[Point]], *, axis: str, ylabel: str, baseline: str = "", scale: float = 1.0
+) -> str:
+    """Lines with bands over an axis of counts that double, each with its name at its end, as SVG.
+
+    Args:
+        lines: name -> points in order.
+        axis: what is counted.
+        ylabel: what the estimates are, with their unit.
+        baseline: the line that others are measured beside; drawn dashed, without a band.
+        scale: estimates are multiplied by it, such as 100 for percent.
+    """
+    figure, axes = _axes(4.2)
+    colour = dict(zip([name for name in lines if name != baseline], itertools.cycle(_COLOURS), strict=False))
+    for name, points in lines.items():
+        places, *values = zip(*points, strict=True)
+        estimate, low, high = ([scale * one for one in value] for value in values)
+        if name == baseline:
+            axes.plot(places, estimate, "--", color="#1c2330", lw=1.6, label=name, zorder=3)
+        else:
+            axes.fill_between(places, low, high, color=colour[name], alpha=0.08, lw=0)
+            axes.plot(places, estimate, "o-", color=colour[name], lw=1.6, ms=3.5, label=name)
+    axes.set_xscale("log", base=2)
+    places = sorted({point[0] for points in lines.values() for point in points})
+    axes.set_xticks(places, labels=[f"{place:g}" for place in places])
+    axes.minorticks_off()
+    axes.set_xlabel(axis)
+    axes.set_ylabel(ylabel)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def places(points: Sequence[tuple[float, float, str]], *, axis: str, ylabel: str, mark: float) -> str:
+    """Names at their places, as SVG: green above the mark, red below.
+
+    Args:
+        points: how far right, how high, and the name.
+        axis: what grows to the right, with its unit.
+        ylabel: what grows upwards, with its unit.
+        mark: height at which neither is the case.
+    """
+    figure, axes = _axes(4.2)
+    for right, height, name in points:
+        colour = "#1f6f5c" if height > mark else "#b4452c"
+        axes.plot(right, height, "o", color=colour, ms=13, alpha=0.18, mew=0)
+        axes.annotate(name, (right, height), color=colour, ha="center", va="center", fontsize=8)
+    axes.axhline(mark, color="#1c2330", lw=0.8)
+    axes.margins(0.06)
+    axes.set_xlabel(axis)
+    axes.set_ylabel(ylabel)
+    return _svg(figure)
+
+
 def _axes(height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
@@ -182,3 +253,9 @@ def shown(interval: Interval, *, scale: float = 100.0, signed: bool = True, digi
     values = (round(scale * end, digits) + 0.0 for end in ends)  # a sum with 0.0, lest a small loss read -0
     first, low, high = (f"{value:{sign}.{digits}f}" for value in values)
     return f"{first} [{low}, {high}]"
+
+
+def cut(text: str, length: int) -> str:
+    """A text in one line, with a mark where it was cut off."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"

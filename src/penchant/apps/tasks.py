@@ -10,7 +10,7 @@ Each task is its settings; `ready()` loads what it needs and gives back a functi
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from penchant.apps.learn import LEARNT, encoder_of, loaded
-from penchant.encoders import Cached, Encoder, Joined, Vectors, encode_turns
+from penchant.encoders import Cached, Encoder, Joined, Remembered, Vectors, encode_turns
 from penchant.errors import DataError, SettingsError, UnknownNameError, nearest
 from penchant.exchange import kind_of, with_kind
 from penchant.feedback.pairing import comparisons, scored
@@ -397,13 +397,14 @@ def _by_people(folder: Path, user: str | None) -> Work:
     model = loaded(folder)
     if user is not None and user not in model.users_:
         raise UnknownNameError(f"Nothing is known of {user!r} in {folder}: {nearest(user, model.users_)}")
-    model.encoder = seen = _Seen(_uncached(model.encoder))
+    model.encoder = seen = Remembered(_uncached(model.encoder))
 
     def work(rows: pa.Table, numbers: Numbers) -> tuple[pa.Table, dict[str, int]]:
         answers = _answers(rows)
         users = answers.users if user is None else [user] * len(answers.turns)
         n_strangers = sum(who is not None and who not in model.users_ for who in users)
-        seen.look_at(answers.turns)
+        seen.clear()  # of the part before
+        encode_turns(seen, answers.turns)  # all at once, which is faster than person by person
         rewards = np.full(len(users), np.nan)
         alike: dict[tuple[Any, ...], list[int]] = {}
         for i, (who, turn) in enumerate(zip(users, answers.turns, strict=True)):
@@ -476,29 +477,6 @@ def state_of(name: str | None) -> list[list[Any]]:
     place = Path(name or "")
     files = sorted(place.rglob("*")) if name and place.is_dir() else [place]
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if name and file.is_file()]
-
-
-class _Seen:
-    """An encoder that has read the answers of a part all at once, and now only tells."""
-
-    def __init__(self, encoder: Encoder):
-        self.encoder, self.vectors = encoder, dict[str, Any]()
-
-    @property
-    def name(self) -> str:
-        return self.encoder.name
-
-    def payload(self, turn: Turn) -> str:
-        payload: Callable[[Turn], str] = getattr(self.encoder, "payload", Turn.text)
-        return payload(turn)
-
-    def look_at(self, turns: Iterable[Turn]) -> None:
-        """Read these, and forget those before."""
-        payloads = list(dict.fromkeys(map(self.payload, turns)))
-        self.vectors = dict(zip(payloads, self.encoder.encode(payloads), strict=True))
-
-    def encode(self, payloads: Sequence[str]) -> Vectors:
-        return np.stack([self.vectors[payload] for payload in payloads])
 
 
 def _uncached(encoder: Encoder) -> Encoder:

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 from scipy.special import expit, logsumexp
 
 from penchant.encoders import Encoder, encode_turns
@@ -33,14 +34,17 @@ from penchant.errors import DataError, NotFittedError, SettingsError
 from penchant.preference.measures import Heads, Standardisation
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton
+from penchant.preference.pooled import surprise
 from penchant.preference.profiles import Profiles
-from penchant.preference.votes import encoded, require_some, rows_of
+from penchant.preference.votes import Places, encoded, require_some, rows_of
 from penchant.records import Comparisons, Ratings
 from penchant.turns import Form, Turn, turns_between
 
 Array = NDArray[np.float64]
 
 _DIRECTIONS = 20_000
+_ON_A_CIRCLE = 720  # every half degree; a handful of pairs leaves tens of degrees
+_NUMBERS_AT_ONCE = 1 << 22  # 32 MiB
 _SLACK = 0.02  # a direction typed with two decimals is no mistake
 
 
@@ -84,7 +88,7 @@ def directions(n_axes: int, seed: int = 0) -> Array:
     if n_axes == 1:
         return np.array([[1.0], [-1.0]])
     if n_axes == 2:
-        angles = np.linspace(0, 2 * np.pi, 3600, endpoint=False)
+        angles = np.linspace(0, 2 * np.pi, _ON_A_CIRCLE, endpoint=False)
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
     drawn = np.random.default_rng(seed).standard_normal((_DIRECTIONS, n_axes))
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
@@ -162,15 +166,14 @@ class Directional(PreferenceModel):
     def adapt(self, user: str, comparisons: Comparisons) -> UserDirection:
         """Learn one person's direction; see `PreferenceModel.adapt`."""
         self._require_fitted()
-        self.users_[user] = self._adapted(self._difference(comparisons), _strength(comparisons))
+        rows = {user: np.arange(len(comparisons))}
+        self._adapt(self._difference(comparisons), _strength(comparisons), rows)
         return self.users_[user]
 
     def adapt_each(self, comparisons: Comparisons) -> Self:
         """Learn every person in the comparisons; see `PreferenceModel.adapt_each`."""
         self._require_fitted()
-        difference, strength = self._difference(comparisons), _strength(comparisons)
-        for user, rows in rows_of(comparisons).items():
-            self.users_[user] = self._adapted(difference[rows], strength[rows])
+        self._adapt(self._difference(comparisons), _strength(comparisons), rows_of(comparisons))
         return self
 
     def without(self, user: str, others: Comparisons, *, ratings: Ratings | None = None) -> Self:
@@ -188,10 +191,7 @@ class Directional(PreferenceModel):
         difference, strength, rows = again._difference(others), _strength(others), rows_of(others)
         again._learn(difference, strength)
         nothing = np.empty(0, np.int64)
-        for person in self.users_:
-            if person != user:
-                own = rows.get(person, nothing)
-                again.users_[person] = again._adapted(difference[own], strength[own])
+        again._adapt(difference, strength, {name: rows.get(name, nothing) for name in self.users_ if name != user})
         return again
 
     def names(self, field: str) -> list[str]:
@@ -208,27 +208,65 @@ class Directional(PreferenceModel):
         pointless = self.decisiveness_ < 1e-9
         self.direction_ = np.full(len(weights), len(weights) ** -0.5) if pointless else weights / self.decisiveness_
 
-    def _adapted(self, difference: Array, strength: Array) -> UserDirection:
+    def _adapt(self, difference: Array, strength: Array, rows: Mapping[str, Places]) -> None:
+        """Learn some people, as many at once as fit into memory.
+
+        Args:
+            difference: of everybody's pairs along the axes, [pairs, axes].
+            strength: of each, [pairs].
+            rows: which are whose.
+        """
         every = directions(len(self.direction_))
+        people = list(rows)
+        size = np.cumsum([(len(own) + 1) * len(every) for own in rows.values()]) // _NUMBERS_AT_ONCE
+        for number in np.unique(size):
+            some = [people[place] for place in np.flatnonzero(size == number)]
+            counts = np.array([len(rows[name]) for name in some])
+            own = np.concatenate([rows[name] for name in some])
+            whose = np.repeat(np.arange(len(some)), counts)
+            weighed = self._weighed(difference[own], strength[own], whose, len(some), every)
+            self.users_.put_many(some, **weighed, n_pairs=counts)
+
+    def _weighed(
+        self, difference: Array, strength: Array, whose: Places, n_people: int, every: Array
+    ) -> dict[str, NDArray[Any]]:
+        """What some people's pairs say of each direction, summed up in the columns of `UserDirection`.
+
+        Args:
+            difference: of their pairs along the axes, [pairs, axes].
+            strength: of each pair, [pairs].
+            whose: number of the person, [pairs].
+            n_people: how many there are.
+            every: directions to weigh, [directions, axes].
+        """
+        by_person = csr_array((np.ones(len(whose)), (whose, np.arange(len(whose)))), shape=(n_people, len(whose)))
         log_prior = self.concentration * every @ self.direction_
         log_prior -= logsumexp(log_prior)
 
         def log_likelihood(candidates: Array) -> Array:
             logits = self.decisiveness_ * difference @ candidates.T  # [pairs, directions]
-            soft = strength[:, None] * np.logaddexp(0.0, -logits) + (1 - strength[:, None]) * np.logaddexp(0.0, logits)
-            return np.asarray(-soft.sum(axis=0))
+            return np.asarray(-(by_person @ surprise(logits, strength[:, None])))
 
-        joint = log_prior + log_likelihood(every)
-        log_evidence = float(logsumexp(joint) - log_likelihood(self.direction_[None])[0])
-        belief = np.exp(joint - logsumexp(joint))
+        joint = log_prior + log_likelihood(every)  # [people, directions]
+        total = logsumexp(joint, axis=1)
+        log_evidence = total - log_likelihood(self.direction_[None])[:, 0]
+        belief = np.exp(joint - total[:, None])
         mean = belief @ every
-        length = float(np.linalg.norm(mean))
-        best = mean / length if length > 1e-9 else every[int(np.argmax(belief))]
-        angles = np.degrees(np.arccos(np.clip(every @ best, -1, 1)))
-        order = np.argsort(angles)
-        angle95 = float(angles[order][np.searchsorted(np.cumsum(belief[order]), 0.95 - 1e-12)])
+        length = np.linalg.norm(mean, axis=1, keepdims=True)
+        is_somewhere = length > 1e-9
+        best = np.where(is_somewhere, mean / np.where(is_somewhere, length, 1.0), every[np.argmax(belief, axis=1)])
+        cosine = best @ every.T
+        order = np.argsort(-cosine, axis=1)  # from the best direction outwards
+        held = np.cumsum(np.take_along_axis(belief, order, axis=1), axis=1)
+        edge = np.minimum((held < 0.95 - 1e-12).sum(axis=1), len(every) - 1)
+        at_edge = np.take_along_axis(cosine, order, axis=1)[np.arange(n_people), edge]
         is_own = log_evidence > np.log(self.evidence)
-        return UserDirection(best if is_own else self.direction_, angle95, log_evidence, bool(is_own), len(difference))
+        return {
+            "direction": np.where(is_own[:, None], best, self.direction_),
+            "angle95": np.degrees(np.arccos(np.clip(at_edge, -1, 1))),
+            "log_evidence": log_evidence,
+            "is_own": is_own,
+        }
 
     def attributes(self, prompts: Sequence[str], responses: Sequence[str]) -> Array:
         """Measured attributes on the raters' own scale, [n, attributes]."""
