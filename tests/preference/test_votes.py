@@ -6,7 +6,15 @@ import pytest
 from penchant.cache import RowCache
 from penchant.encoders import Attributes, Cached, Joined, encode_prompts
 from penchant.errors import DataError
-from penchant.preference.votes import encoded_prompts, joint_codes, of_people, read_votes, rows_of
+from penchant.preference.votes import (
+    compacted,
+    encoded_prompts,
+    joint_codes,
+    of_people,
+    read_votes,
+    rows_of,
+    some_people,
+)
 from penchant.records import Comparisons
 from penchant.style import Style
 from penchant.turns import Turn, turns
@@ -91,3 +99,23 @@ def test_numbers_that_are_not_finite_are_refused():
 
     with pytest.raises(DataError, match="NaN or infinite numbers for 6 of 6"):
         read_votes(Broken(), comparisons())
+
+
+def test_pairs_keep_what_they_are_when_only_some_responses_and_people_stay():
+    votes = read_votes(Counted(), comparisons())
+    few, responses = compacted(votes.of([2, 1]))
+    assert few.people == ("ann",)
+    assert few.user.tolist() == [0, -1]
+    np.testing.assert_array_equal(few.vectors, votes.vectors[responses])
+    for side in ("chosen", "rejected"):
+        there = few.vectors[getattr(few, side)]
+        np.testing.assert_array_equal(there, votes.vectors[getattr(votes, side)[[2, 1]]])
+
+
+def test_people_are_drawn_with_all_of_their_votes():
+    votes = read_votes(Counted(), comparisons())
+    assert some_people(votes, 4) is votes
+    for seed in range(5):
+        few = some_people(votes, 2, seed=seed)
+        assert 1 <= len(few) <= 2
+        assert all((few.user == user).sum() == (votes.user == user).sum() for user in set(few.user.tolist()))

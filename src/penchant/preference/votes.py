@@ -215,6 +215,28 @@ def joint_codes(*columns: Places) -> Places:
     return joint
 
 
+def some_people(votes: Votes, n_pairs: int, *, seed: int = 0) -> Votes:
+    """All votes of people drawn at random, of at most about so many pairs; everything if there are no more."""
+    if len(votes) <= n_pairs:
+        return votes
+    person = np.where(votes.user >= 0, votes.user, len(votes.people) + np.arange(len(votes)))
+    people, codes, counts = np.unique(person, return_inverse=True, return_counts=True)
+    drawn = np.random.default_rng(seed).permutation(len(people))
+    enough = drawn[: max(1, int(np.searchsorted(np.cumsum(counts[drawn]), n_pairs, side="right")))]
+    return votes.of(np.flatnonzero(np.isin(codes, enough)))
+
+
+def compacted(votes: Votes) -> tuple[Votes, Places]:
+    """The same pairs with only the responses and people that are in them, and the places of these responses before."""
+    responses, sides = np.unique(np.stack([votes.chosen, votes.rejected]), return_inverse=True)
+    chosen, rejected = sides.reshape(2, -1)
+    people = np.unique(votes.user[votes.user >= 0])
+    user = np.where(votes.user < 0, -1, np.searchsorted(people, votes.user))
+    names = tuple(votes.people[person] for person in people)
+    few = replace(votes, vectors=votes.vectors[responses], chosen=chosen, rejected=rejected, user=user, people=names)
+    return few, responses
+
+
 def first_and_place(codes: Places) -> tuple[Places, Places]:
     """Row in which each different code is first seen, in that order, and of each row the place of its code there."""
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
