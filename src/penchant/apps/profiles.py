@@ -12,7 +12,7 @@ from penchant.apps import report
 from penchant.apps.learn import is_from_store, loaded
 from penchant.apps.outcome import Outcome
 from penchant.apps.portraits import wishes_of
-from penchant.errors import PenchantError, SettingsError, UnknownNameError, nearest
+from penchant.errors import SettingsError, UnknownNameError, nearest
 from penchant.exchange import write_json
 from penchant.preference import PreferenceModel
 from penchant.store import Store
@@ -105,26 +105,23 @@ def _deleted(people: PreferenceModel, user: str, folder: Path, store: str) -> Ou
     del people.users_[user]
     people.save(folder)
     lines = [f"{user!r} is taken out of {folder}, which predicts them like everybody now."]
-    n_records = _records_of(user, store) if is_from_store(folder) else 0
-    if n_records:
+    data: dict[str, Any] = {"user": user, "model": str(folder)}
+    if is_from_store(folder):
+        home = Store(store)
+        data["records_in_store"] = sum(len(home.records(kind, users=[user])) for kind in home.kinds())
+        data["learnt_elsewhere"] = [one["path"] for one in home.learnt(user) if Path(one["path"]) != folder.absolute()]
         lines.append(
-            f"Still kept: {n_records} records of theirs in the store, and whatever everybody's part of this model and "
-            f"others have learnt from these. `penchant forget {user}` takes that back too."
+            f"Still there: {data['records_in_store']} records of theirs in the store, "
+            + "".join(f"{path}, " for path in data["learnt_elsewhere"])
+            + "and what everybody's part of the model has learnt from them. "
+            f"`penchant forget {user}` takes all of that back."
         )
     else:
         lines.append(
-            "Everybody's part of the model may have learnt from them too: learn it again from a file without them."
+            "Still there: the file that they were learnt from, and what everybody's part of the model has learnt from "
+            "them; learn it again from a file without them."
         )
-    return Outcome({"user": user, "model": str(folder), "records_in_store": n_records}, "\n".join(lines))
-
-
-def _records_of(user: str, store: str) -> int:
-    """How many records of a person a store holds; 0 if there is no such store."""
-    try:
-        home = Store(store)
-        return sum(len(home.records(kind, users=[user])) for kind in home.kinds())
-    except PenchantError:
-        return 0
+    return Outcome(data, "\n".join(lines))
 
 
 def _plain(profile: Any) -> dict[str, Any]:
