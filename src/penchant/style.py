@@ -27,7 +27,21 @@ _WARM = frozenset(
 )
 
 
-def _per_hundred(count: int, n_words: int) -> float:
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, numbers and marks left out.
+
+    >>> words_of("It's 5 o'clock!")
+    ["it's", "o'clock"]
+    """
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def per_hundred(count: int, n_words: int) -> float:
+    """How often something comes in a hundred words.
+
+    >>> per_hundred(1, 15)
+    4.0
+    """
     # One imagined sentence of ten words keeps a two-word answer from having extreme rates.
     return 100 * count / (n_words + 10)
 
@@ -43,39 +57,39 @@ _COLUMNS: dict[str, tuple[str, str, Callable[[str, list[str]], float]]] = {
     "exclamations": (
         "exclamation marks",
         "no exclamation marks",
-        lambda text, words: _per_hundred(text.count("!"), len(words)),
+        lambda text, words: per_hundred(text.count("!"), len(words)),
     ),
     "questions": (
         "questions back",
         "no questions back",
-        lambda text, words: _per_hundred(text.count("?"), len(words)),
+        lambda text, words: per_hundred(text.count("?"), len(words)),
     ),
     "numbers": (
         "numbers and figures",
         "few numbers",
-        lambda text, words: _per_hundred(len(re.findall(r"\d+", text)), len(words)),
+        lambda text, words: per_hundred(len(re.findall(r"\d+", text)), len(words)),
     ),
     "you": (
         "being addressed as you",
         "not being addressed directly",
-        lambda text, words: _per_hundred(sum(word in ("you", "your", "yours") for word in words), len(words)),
+        lambda text, words: per_hundred(sum(word in ("you", "your", "yours") for word in words), len(words)),
     ),
     "first_person": (
         "answers that say I",
         "impersonal answers",
-        lambda text, words: _per_hundred(
+        lambda text, words: per_hundred(
             sum(word in ("i", "me", "my", "we", "our", "us") for word in words), len(words)
         ),
     ),
     "hedges": (
         "careful wording (maybe, might)",
         "firm wording",
-        lambda text, words: _per_hundred(sum(word in _HEDGES for word in words), len(words)),
+        lambda text, words: per_hundred(sum(word in _HEDGES for word in words), len(words)),
     ),
     "warmth": (
         "a warm tone",
         "a matter-of-fact tone",
-        lambda text, words: _per_hundred(sum(word in _WARM for word in words), len(words)),
+        lambda text, words: per_hundred(sum(word in _WARM for word in words), len(words)),
     ),
     "long_words": (
         "long words",
@@ -112,7 +126,7 @@ class Style:
         """
         out = np.empty((len(payloads), len(_COLUMNS)), dtype=np.float32)
         for row, text in enumerate(payloads):
-            words = [word.lower() for word in _WORD.findall(text)]
+            words = words_of(text)
             out[row] = [measure(text, words) for _, _, measure in _COLUMNS.values()]
         return out
 
