@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 import penchant.statistics as statistics
 from penchant.errors import DataError, SettingsError
-from penchant.statistics import anytime_interval, cohen_kappa, nested_bootstrap, paired_bootstrap, wilson
+from penchant.statistics import (
+    anytime_interval,
+    cohen_kappa,
+    nested_bootstrap,
+    paired_bootstrap,
+    weighted_bootstrap,
+    wilson,
+)
 
 LEVELS = st.floats(0.5, 0.999)
 
@@ -194,3 +201,25 @@ def test_unusable_data_is_refused_with_where_how_much_and_what_to_do(call, messa
 def test_settings_out_of_range_are_refused(call):
     with pytest.raises(SettingsError, match="got"):
         call()
+
+
+def test_the_weighted_bootstrap_of_a_mean_is_the_paired_one():
+    rng = np.random.default_rng(0)
+    values, clusters = rng.standard_normal(120), np.repeat(np.arange(40), 3)
+    ours = weighted_bootstrap(lambda w: w @ values / w.sum(), 120, clusters=clusters, n_resamples=4000)
+    same = paired_bootstrap(values, clusters=clusters, n_resamples=4000)
+    assert ours.estimate == pytest.approx(same.estimate)
+    assert (ours.low, ours.high) == pytest.approx((same.low, same.high), abs=0.02)
+    assert ours.n == same.n == 40
+
+
+def test_the_weighted_bootstrap_draws_the_same_for_every_statistic_and_leaves_out_what_is_not_finite():
+    drawn = [], []
+    for seen in drawn:
+        weighted_bootstrap(lambda w, seen=seen: seen.append(w.copy()) or 0.0, 5, n_resamples=10, seed=3)
+    np.testing.assert_array_equal(*drawn)
+    assert all(w.sum() == 5 for w in drawn[0])
+    often = weighted_bootstrap(lambda w: 1.0 if w[0] else np.nan, 5, n_resamples=200)
+    assert (often.low, often.high) == (1.0, 1.0)
+    with pytest.raises(DataError, match="second one"):
+        weighted_bootstrap(lambda w: 0.0, 5, clusters=["a"] * 5)

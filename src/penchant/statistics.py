@@ -1,5 +1,6 @@
 """Intervals and agreement for reported numbers: proportions, paired differences, running means and labels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +128,52 @@ def paired_bootstrap(
         drawn = rng.integers(n, size=(stop - start, n))  # [resamples of the chunk, clusters]
         means[start:stop] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return _percentile(values, means, level, n)
+
+
+def weighted_bootstrap(
+    statistic: Callable[[Floats], float],
+    n_records: int,
+    *,
+    clusters: ArrayLike | None = None,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of anything that can be computed of weighted records, whole clusters resampled.
+
+    Args:
+        statistic: weights of the records, how often each was drawn, float64[records] -> a number.
+        n_records: how many records there are.
+        clusters: label of each record's cluster, [records]; without it, each record is its own.
+        level: nominal coverage, in (0, 1).
+        n_resamples: number of resamples, >= 1.
+        seed: of the random generator; the same seed and clusters give the same resamples to every statistic.
+
+    Returns:
+        Interval around the statistic of all records once; its n is the number of clusters. Resamples of which the
+        statistic is not finite do not count; without any that is, the bounds are NaN.
+
+    Raises:
+        DataError: there is one cluster only, or not one label a record.
+        SettingsError: level, n_resamples or seed is out of range.
+
+    Source:
+        Davison and Hinkley 1997, "Bootstrap Methods and their Application", sec. 3.8 (whole clusters).
+
+    >>> weighted_bootstrap(lambda w: w @ [2.0, 2.0, 2.0] / w.sum(), 3)
+    Interval(estimate=2.0, low=2.0, high=2.0, level=0.95, n=3)
+    """
+    where = "weighted_bootstrap"
+    _check_resampling(level, n_resamples, seed, where)
+    groups = np.arange(n_records) if clusters is None else _codes(clusters, n_records, f"{where}'s clusters")
+    n = int(groups.max(initial=-1)) + 1
+    if n < 2:
+        raise DataError(f"{n} clusters of {n_records} records, in {where}: bring a second one to resample.")
+    rng = np.random.default_rng(seed)
+    values = np.array([statistic(rng.multinomial(n, np.full(n, 1 / n))[groups] * 1.0) for _ in range(n_resamples)])
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if len(values) else (np.nan, np.nan)
+    return Interval(float(statistic(np.ones(n_records))), float(low), float(high), level, n)
 
 
 def nested_bootstrap(
