@@ -51,7 +51,7 @@ def portraits(model: BradleyTerry, seen: Comparisons, found: Sequence[Any]) -> r
         example = _evidence(seen.of(user), int(np.argmax(np.abs(weights))), float(weights[np.argmax(np.abs(weights))]))
         steered = next((a.response for a in found if a.user == user and a.way == "for each"), "")
         wishes = " ".join(wishes_of(model, user)) or "Nothing that the evidence supports yet; served like everybody."
-        rows.append([user, wishes, f"{counts[user]} votes; for example {example}", _cut(steered, 200)])
+        rows.append([user, wishes, f"{counts[user]} votes; for example {example}", report.cut(steered, 200)])
     table = report.Table(("person", "learnt", "evidence", "a steered answer"), rows)
     return report.Section(
         f"What was learnt about {('one person', 'two people', 'three people')[len(rows) - 1]}", [], [table]
@@ -64,9 +64,4 @@ def _evidence(own: Comparisons, column: int, weight: float) -> str:
     style = Style()
     gap = np.sign(weight) * (style.encode(liked)[:, column] - style.encode(other)[:, column])
     row = int(np.argmax(gap))
-    return f"chose “{_cut(liked[row], 90)}” over “{_cut(other[row], 90)}”"
-
-
-def _cut(text: str, length: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"
+    return f"chose “{report.cut(liked[row], 90)}” over “{report.cut(other[row], 90)}”"
