@@ -587,6 +587,8 @@ def feature_names(encoder: Encoder, dim: int) -> list[str]:
     >>> feature_names(Joined(Attributes(["x"]), Items(["tea"])), 3)
     ['x', 'tea', '[2]']
     """
+    if isinstance(encoder, Apart):
+        return feature_names(encoder.responses, dim)
     parts = encoder.encoders if isinstance(encoder, Joined) else (encoder,)
     names: list[str] = []
     for part in parts:

@@ -68,6 +68,11 @@ class UserPosterior:
     standard_errors: Array
     n_pairs: int
 
+    def __post_init__(self) -> None:
+        """Refuse what somebody wrote by hand and cannot be."""
+        if (self.standard_errors < 0).any():
+            raise SettingsError(f"A standard error cannot be negative: got {self.standard_errors.min():.3g}.")
+
 
 def user_posterior(
     centre: Array, difference: Array, strength: Array, margin: Array, *, precision: float
@@ -344,11 +349,6 @@ class BradleyTerry(PreferenceModel):
     def names(self, field: str) -> list[str]:
         """The features that are weighed; see `PreferenceModel.names`."""
         return feature_names(self.encoder, len(self.weights_))
-
-    def _sound(self, profile: UserPosterior) -> UserPosterior:
-        if (profile.standard_errors < 0).any():
-            raise SettingsError(f"A standard error cannot be negative: got {profile.standard_errors.min():.3g}.")
-        return profile
 
     def reward(
         self,
