@@ -8,10 +8,11 @@ absent it is left out. Sets of two or three annotators (hh_two_objectives, panda
 Pairs made from ratings or rankings are held out by response. Writes `docs/results/one_for_all.json`.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
+
+from real_sets import BY_NAME, FOLDER, ROOT, RealSet, loaded
 
 from penchant.apps import choices
 from penchant.apps.learn import encoder_of
@@ -20,35 +21,11 @@ from penchant.apps.one_for_all import compare
 from penchant.errors import DataError
 from penchant.evaluate.held_out import Split, by_time, new_people, split_for
 from penchant.exchange import write_json
-from penchant.feedback.importing import read
-from penchant.feedback.pairing import comparisons as paired
 from penchant.preference import BradleyTerry
 from penchant.records import Comparisons
 
-ROOT = Path(__file__).parents[1]
-SETS = (
-    # name, file, encoding, pairs of one person at most
-    ("popquorn_offensiveness", "ratings.jsonl.gz", "minilm+style", 100),
-    ("mtbench_votes", "votes.jsonl.gz", "items", 200),
-    ("writer_edits", "rankings.jsonl.gz", "minilm+style", 200),
-    ("jester_jokes", "ratings.csv.gz", "minilm+style", 60),
-    ("sushi_rankings", "rankings.csv.gz", "minilm", 45),
-)
+SETS = ("popquorn_offensiveness", "mtbench_votes", "writer_edits", "jester_jokes", "sushi_rankings")
 MOST_PEOPLE = 200
-
-
-def loaded(folder: Path, file: str, cap: int) -> tuple[Comparisons, Split]:
-    """All comparisons of a set, of at most so many people."""
-    imported = read(folder / file)
-    parts = []
-    for records in imported.records.values():
-        users = records.users[:: max(1, len(records.users) // MOST_PEOPLE)][:MOST_PEOPLE]
-        keep = [row for row, user in enumerate(records.table["user"].to_pylist()) if user in set(users)]
-        try:
-            parts.append(paired(records.take(keep), max_pairs_per_user=cap, seed=0)[0])
-        except DataError as error:
-            print(f"  {error}", file=sys.stderr)
-    return Comparisons.concat(parts), split_for(imported.records)
 
 
 def line(name: str, found: Comparisons, encoding: str, split: Split = by_time) -> dict[str, object]:
@@ -72,26 +49,25 @@ def line(name: str, found: Comparisons, encoding: str, split: Split = by_time) -
     }
 
 
-def measured(name: str, folder: Path, file: str, encoding: str, cap: int) -> dict[str, object]:
+def measured(one: RealSet, folder: Path) -> dict[str, object]:
     """One set that is on this machine, measured."""
-    found, split = loaded(folder, file, cap)
-    return line(name, found, encoding, split)
+    found, kinds = loaded(one, folder, MOST_PEOPLE)
+    return line(one.name, found, one.encoding, split_for(kinds))
 
 
 def main() -> None:
     """Measure every set that is there."""
-    default = os.environ.get("PENCHANT_DATA", ROOT.parent / "shared" / "data")
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else default)
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     rows = [
         line("Train (journeys)", choices.journeys(), "attributes"),
         line("Cracker (purchases)", choices.crackers(), "attributes"),
     ]
-    for name, file, encoding, cap in SETS:
+    for name in SETS:
         if not (folder / name).is_dir():
             print(f"{name}: not on this machine", file=sys.stderr)
             continue
         try:
-            rows.append(measured(name, folder / name, file, encoding, cap))
+            rows.append(measured(BY_NAME[name], folder))
         except DataError as error:
             rows.append({"set": name, "why_not": str(error)})
         print(rows[-1], file=sys.stderr)

@@ -13,7 +13,14 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 import scale  # noqa: E402 - found through the line above
 
-from penchant.apps.tables import files_table, methods_table, people_table, result  # noqa: E402
+from penchant.apps.tables import (  # noqa: E402
+    audits_table,
+    comparisons_page,
+    files_table,
+    methods_table,
+    people_table,
+    result,
+)
 from penchant.methods import METHODS, Method  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
@@ -36,10 +43,15 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, **_):
     """Measured tables stand where a page names them."""
-    people, files = RESULTS / "one_for_all.json", RESULTS / "demo"
+    people, files, audits = RESULTS / "one_for_all.json", RESULTS / "demo", RESULTS / "audit"
+    compared = RESULTS / "learn"
     tables = {
         "{{ people }}": people_table(people) if people.exists() else "(not measured yet)",
         "{{ files }}": files_table(files) if files.is_dir() else "(not measured yet)",
+        "{{ audits }}": audits_table(audits) if audits.is_dir() else "(not measured yet)",
+        "{{ compared }}": comparisons_page(compared, link="results/learn/{name}.svg")
+        if compared.is_dir()
+        else "(not measured yet)",
     }
     if SCALE.exists():
         found = scale.tables(json.loads(SCALE.read_text(encoding="utf-8")))

@@ -170,7 +170,7 @@ def are_numbers(payloads: Sequence[str]) -> bool:
     (True, False, False)
     """
     try:
-        return Attributes().encode(payloads).shape[1] > 0
+        return bool(Attributes().encode(payloads).shape[1])
     except DataError:
         return False
 
@@ -592,7 +592,7 @@ def feature_names(encoder: Encoder, dim: int) -> list[str]:
     parts = encoder.encoders if isinstance(encoder, Joined) else (encoder,)
     names: list[str] = []
     for part in parts:
-        own = [str(name) for name in getattr(part, "columns", None) or getattr(part, "items", ())]
+        own = [str(name) for name in getattr(part, "columns", None) or getattr(part, "items", None) or ()]
         if not own:  # nobody knows how many numbers it has
             break
         names += own

@@ -8,7 +8,7 @@ import pytest
 
 from penchant import cli
 from penchant.apps import compare
-from penchant.apps.compare import BY_FEATURES, PER_USER, POOLED, candidates, compare_models, plot, table
+from penchant.apps.compare import BY_FEATURES, PER_USER, POOLED, candidates, compare_models, plot, tables
 from penchant.encoders import Attributes
 from penchant.errors import SettingsError, UnknownNameError
 from penchant.evaluate.held_out import known_and_new
@@ -209,8 +209,8 @@ def test_models_are_asked_for_nothing_that_they_were_shown(tmp_path, monkeypatch
 
 
 def test_the_table_and_the_plot_name_every_model(diverse):
-    text = table(diverse).text()
-    svg = plot(diverse)
+    text = "".join(one.text() for one in tables(diverse.rows, diverse.full))
+    svg = plot(diverse.rows)
     for name in (POOLED, PER_USER):
         assert name in text
         assert name in svg
@@ -251,5 +251,5 @@ def test_the_command_ends_with_the_line_that_scripts_read(tmp_path, own_cache, m
     assert {row["model"] for row in line["rows"]} == {POOLED, PER_USER, BY_FEATURES}
     assert line["encoder"] == "attributes"
     assert [one["model"] for one in line["not_applicable"]] == ["directional"]
-    assert (tmp_path / "comparison" / "accuracy.svg").exists()
+    assert (tmp_path / "comparison" / "comparison.svg").exists()
     assert "not compared: directional" in shown.err

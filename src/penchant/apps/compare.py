@@ -37,6 +37,7 @@ from penchant.preference import BradleyTerry, PreferenceModel, read_votes
 from penchant.preference.user_features import UserFeatures
 from penchant.records import Comparisons, Ratings
 from penchant.settings import settings_of
+from penchant.statistics import Interval
 from penchant.turns import turns
 from penchant.whole import whole_file
 
@@ -48,9 +49,7 @@ POOLED = "bradley_terry"  # one model for all, beside which every other is measu
 PER_USER = "bradley_terry_per_user"
 BY_FEATURES = "bradley_terry_user_features"  # one model for all that knows something of people besides their choices
 EXAMPLES = (1, 2, 4, 8, 16)
-TABLE = "comparison.json"
-PLOT = "accuracy.svg"
-_ON_REQUEST: dict[str, str] = {}  # methods that take too long for `all` -> why
+_ON_REQUEST = {"few_shot": "a language model reads every comparison, which takes minutes to hours"}  # not in `all`
 _FINISHED = "finished"  # folder of models that need not be run again
 _SEEN, _ALL = "seen", "all"
 _HASHED_ROWS = 10_000  # at once
@@ -402,55 +401,104 @@ def _finished(path: Path, about: str) -> Predictions | None:
 # What is shown -------------------------------------------------------------------------------------------------------
 
 
-def table(compared: Compared) -> report.Table:
-    """The table as people read it: accuracy of people seen, of people unseen by examples, and what it costs."""
-    shown = sorted({row["examples"] for row in compared.rows if row["split"] == "unseen"})
-    headings = ("model", "seen, %", *(f"{n} shown, %" for n in shown), "log loss", "ECE", "worse, %", "fit, s")
+def tables(rows: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]]) -> list[report.Table]:
+    """A comparison as people read it: how well models predict, what it costs, and what eight examples are worth.
+
+    Args:
+        rows: as in `Compared`.
+        full: as in `Compared`.
+    """
+    has_eight = any((row["split"], row["examples"]) == ("unseen", 8) for row in rows)
+    return [_accuracies(rows), _costs(rows), *([_worth(rows, full, 8)] if has_eight else [])]
+
+
+def _accuracies(rows: Sequence[Mapping[str, Any]]) -> report.Table:
+    shown = sorted({row["examples"] for row in rows if row["split"] == "unseen"})
     lines = []
-    for name in dict.fromkeys(row["model"] for row in compared.rows):
-        rows = {(r["split"], r["examples"]): r for r in compared.rows if r["model"] == name}
-        by_examples = {n: rows.get(("unseen", n)) for n in shown}
-        seen = next(row for row in rows.values() if row["split"] == "seen")
-        last = next((row for row in reversed(by_examples.values()) if row), seen)
-        lines.append(
-            [
-                name,
-                _accuracy(seen),
-                *("" if row is None else _accuracy(row) for row in by_examples.values()),
-                f"{last['log_loss']:.3f}",
-                f"{last['ece']:.3f}",
-                f"{100 * last['share_worse']:.0f}",
-                f"{last['fit_seconds']:.2g}",
-                f"{last['adapt_ms']:.2g}",
-                f"{last['bytes_per_user']:.0f}",
-            ]
-        )
+    for name, own in _by_model(rows):
+        accuracy = {
+            row["examples"] if row["split"] == "unseen" else _SEEN: f"{100 * row['accuracy']:.1f} "
+            f"[{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+            for row in own
+        }
+        lines.append([name, *(accuracy.get(column, "") for column in (_SEEN, *shown))])
     return report.Table(
-        (*headings, "adapt, ms", "bytes"),
+        ("model", "people seen", *(f"{n} shown" for n in shown)),
         lines,
-        "Accuracy on choices held out, 95 % by person. Log loss, calibration error and the share of people predicted "
-        "worse than by one model for all are those with the most examples.",
+        "Accuracy on choices held out, %, with 95 % intervals over people: of people who were learnt from, and of "
+        "people set aside, by how many of their choices the model was shown.",
     )
 
 
-def _accuracy(row: Mapping[str, Any]) -> str:
-    return f"{100 * row['accuracy']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+def _costs(rows: Sequence[Mapping[str, Any]]) -> report.Table:
+    lines = []
+    for name, own in _by_model(rows):
+        last = own[-1]
+        numbers = [f"{last['log_loss']:.3f}", f"{last['ece']:.3f}"]
+        numbers += [f"{100 * last['share_worse']:.0f} ({100 * last['worse_by_chance']:.0f})"]
+        numbers += [f"{last['fit_seconds']:.2g}", f"{last['adapt_ms']:.2g}", f"{last['bytes_per_user']:.0f}"]
+        lines.append([name, *numbers])
+    of = f"people shown {rows[-1]['examples']} choices" if rows[-1]["split"] == "unseen" else "people seen"
+    return report.Table(
+        ("model", "log loss", "ECE", "worse, %", "fit, s", "adapt, ms", "bytes a person"),
+        lines,
+        f"Of {of}: surprise in nats, calibration error, the share predicted worse than by one model for all (the share "
+        "that would be if both were equally good); what it costs to fit everybody and to learn one person.",
+    )
 
 
-def plot(compared: Compared) -> str:
-    """Accuracy against examples with bands, people unseen; one model for all as a dashed line, as SVG."""
-    lines = {}
-    for name in dict.fromkeys(row["model"] for row in compared.rows):
-        rows = [row for row in compared.rows if row["model"] == name and row["split"] == "unseen"]
-        if rows:
-            lines[name] = [(row["examples"], row["accuracy"], row["ci_low"], row["ci_high"]) for row in rows]
+def _by_model(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    return [(name, [row for row in rows if row["model"] == name]) for name in dict.fromkeys(r["model"] for r in rows)]
+
+
+def _worth(rows: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]], examples: int) -> report.Table:
+    """What some examples of somebody new are worth beside all there are."""
+    lines = []
+    for row in rows:
+        if (row["split"], row["examples"]) != ("unseen", examples) or row["model"] == POOLED:
+            continue
+        whole = next(one for one in full if one["model"] == row["model"])
+        share = f"{100 * row['gain'][0] / whole['gain'][0]:.0f} %" if whole["gain"][1] > 0 else "no gain to share"
+        lines.append(
+            [
+                row["model"],
+                report.shown(_interval(row["gain"], row["people"])),
+                report.shown(_interval(whole["gain"], whole["people"])),
+                share,
+                f"{100 * row['share_worse']:.0f} ({100 * row['worse_by_chance']:.0f})",
+            ]
+        )
+    n_all = full[0]["examples"] if full else 0
+    return report.Table(
+        ("model", f"gain with {examples}, points", f"with all ({n_all}), points", "share of it", "worse, %"),
+        lines,
+        "People unseen; gain in accuracy over one model for all on the same choices, 95 % by person.",
+    )
+
+
+def _interval(ends: Sequence[float], n: int) -> Interval:
+    estimate, low, high = ends
+    return Interval(estimate, low, high, 0.95, n)
+
+
+def plot(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy against examples with bands, people unseen; one model for all as a dashed line, as SVG.
+
+    Args:
+        rows: as in `Compared`.
+    """
+    lines: dict[str, list[report.Point]] = {}
+    for row in rows:
+        if row["split"] == "unseen":
+            point = (row["examples"], row["accuracy"], row["ci_low"], row["ci_high"])
+            lines.setdefault(row["model"], []).append(point)
     return report.curves(
         lines, axis="examples shown of somebody new", ylabel="accuracy, %", baseline=POOLED, scale=100.0
     )
 
 
-def written(compared: Compared, folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the table and the plot; gives back what scripts read."""
+def written(compared: Compared, file: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the table as JSON and the plot beside it as SVG; gives back what scripts read."""
     data = {
         "rows": compared.rows,
         "full": compared.full,
@@ -459,8 +507,8 @@ def written(compared: Compared, folder: Path, about: Mapping[str, Any]) -> dict[
         "seconds": compared.seconds,
         **about,
     }
-    write_json(folder / TABLE, data)
+    write_json(file, data)
     if any(row["split"] == "unseen" for row in compared.rows):
-        with whole_file(folder / PLOT) as partial:
-            partial.write_text(plot(compared), encoding="utf-8")
+        with whole_file(file.with_suffix(".svg")) as partial:
+            partial.write_text(plot(compared.rows), encoding="utf-8")
     return data

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from penchant.apps import one_for_all, report
-from penchant.apps.compare import compare_models, not_about, table, written
+from penchant.apps.compare import compare_models, not_about, tables, written
 from penchant.apps.data import Data, shown_drops
 from penchant.apps.names import are_names, items_of
 from penchant.apps.outcome import Outcome
@@ -28,6 +28,7 @@ from penchant.store import Store
 from penchant.style import Style
 
 LEARNT = "learn.json"  # beside every model of people
+COMPARISON = "comparison.json"  # in the folder of a comparison; the plot beside it
 _ITEMS, _AUTO = "items", "auto"
 _LOOKED_AT = 50  # payloads, to see whether they are objects of numbers
 
@@ -286,12 +287,12 @@ def _compared(names: str, data: Data, encoder: str, seeds: int, users: Path | No
     lines = [
         f"{len(comparisons)} comparisons by {len(comparisons.users)} people, read through {encoder}; {seeds} splits.",
         *([shown_drops(dropped)] if dropped else []),
-        table(found).text(),
+        *(f"{one.text()}\n{one.caption}\n" for one in tables(found.rows, found.full)),
         *(f"not compared: {name}: {reason}" for name, reason in found.left_out.items()),
         *found.notes,
         f"table and plot in {out} ({found.seconds:.0f} s, finished models of before not counted)",
     ]
-    return Outcome(written(found, out, about), "\n".join(lines))
+    return Outcome(written(found, out / COMPARISON, about), "\n".join(lines))
 
 
 def _chosen(encoder: str, comparisons: Comparisons) -> tuple[str, list[str]]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from penchant.apps.report import shown
+from penchant.apps.compare import tables
+from penchant.apps.report import Table, shown
 from penchant.methods import METHODS, Method
 from penchant.statistics import Interval
 
@@ -106,6 +107,60 @@ def files_table(folder: Path) -> str:
     return "\n".join([head, *lines])
 
 
+def audits_table(folder: Path) -> str:
+    """`penchant audit FILE` on several sets, as its `--json` wrote it: a file for each set."""
+    head = (
+        "| set | pairs | held out | area, length alone | 5 features | black box | explained, % | the five that say "
+        "most, with the fidelity of each name |\n|---|---|---|---|---|---|---|---|"
+    )
+    lines = []
+    for path in sorted(folder.glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        features = {feature["number"]: feature for feature in found["features"]}
+        areas = (
+            shown(_interval(found["auc"][name], found["held_out"]), scale=1.0, signed=False, digits=3)
+            for name in ("length", "5 features", "black box")
+        )
+        share = found["explained"]["5"]
+        most = (
+            f"{'more' if feature['coefficient'][0] > 0 else 'less'}: {feature['description'] or 'no name'} "
+            f"({feature['fidelity'][0]:.2f})"
+            for feature in (features[number] for number in found["few"]["5"])
+        )
+        explained = (
+            "black box at chance"
+            if share is None
+            else shown(_interval(share, found["held_out"]), signed=False, digits=0)
+        )
+        cells = [path.stem, str(found["comparisons"]), str(found["held_out"]), *areas, explained, "; ".join(most)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([head, *lines])
+
+
 def _interval(ends: Sequence[float], n: int) -> Interval:
     estimate, low, high = ends
     return Interval(estimate=estimate, low=low, high=high, level=0.95, n=n)
+
+
+def comparisons_page(folder: Path, *, link: str) -> str:
+    """Every comparison of models that `benchmarks/learn_all.py` measured, with its tables and its plot.
+
+    Args:
+        folder: a file for each set.
+        link: form of a link to a plot, such as "results/learn/{name}.svg".
+    """
+    parts = []
+    for path in sorted(folder.glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        parts += [f"## {found['title']}", found["about"], *found["notes"]]
+        parts += [f"{markdown(one)}\n\n{one.caption}" for one in tables(found["rows"], found["full"])]
+        if path.with_suffix(".svg").exists():
+            parts.append(f"![Accuracy against examples, {found['title']}]({link.format(name=path.stem)})")
+        parts.append("\n".join(f"- `{one['model']}` is not here: {one['reason']}" for one in found["not_applicable"]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def markdown(table: Table) -> str:
+    """A table of a report as Markdown."""
+    lines = [list(table.headings), ["---"] * len(table.headings), *map(list, table.rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

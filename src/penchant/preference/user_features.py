@@ -111,8 +111,10 @@ class UserFeatures(PreferenceModel):
         if aside is not None:
             found = optima(crossed[~aside], strength[~aside], STRENGTHS_OF_PRIOR, margin=margin[~aside])
             ahead = found @ crossed[aside].T - margin[aside]
-            surprises = np.stack([np.bincount(votes.user[aside] + 1, row) for row in surprise(ahead, strength[aside])])
-            precision = STRENGTHS_OF_PRIOR[one_standard_error(surprises.T[np.unique(votes.user[aside] + 1)])]
+            _, person = np.unique(votes.user[aside], return_inverse=True)
+            of_pairs = surprise(ahead, strength[aside])  # [priors, pairs]
+            of_people = np.array([np.bincount(person, row) for row in of_pairs], dtype=np.float64)
+            precision = STRENGTHS_OF_PRIOR[one_standard_error(of_people.T)]
         weights = newton(crossed, strength, l2=precision, margin=margin).weights
         return np.asarray(weights.reshape(len(self.columns_), len(directions)) @ directions)
 
@@ -149,7 +151,8 @@ class UserFeatures(PreferenceModel):
         if not len(responses):
             return np.empty(0)
         vectors = encode_turns(self.encoder, turns_between(prompts, responses, context=context, form=form))
-        weights = self.weights_ + (self.users_[user].features @ self.interaction_ if user in self.users_ else 0.0)
+        found = self.users_.get(user) if user is not None else None
+        weights = self.weights_ + (0.0 if found is None else found.features @ self.interaction_)
         return np.asarray(vectors.astype(np.float64) / self.scale_ @ weights)
 
     def probability(self, comparisons: Comparisons) -> Array:
@@ -169,7 +172,7 @@ class UserFeatures(PreferenceModel):
     def _described(self, user: str) -> Array:
         """Standardised features of a person, 0 (an average person) for what is not known, [features]."""
         values = self._raw(self.features.get(user, {}))
-        return np.nan_to_num((values - self.centre_) / self.spread_)
+        return np.asarray(np.nan_to_num((values - self.centre_) / self.spread_))
 
     def _raw(self, about: Mapping[str, Any]) -> Array:
         return np.array([_value(about, name, word) for name, word in self.columns_])
