@@ -18,11 +18,15 @@ from penchant.encoders import (
     Attributes,
     Cached,
     HiddenState,
+    Items,
+    Joined,
     MiniLM,
+    Remembered,
     Vectors,
     encode_prompts,
     encode_turns,
     keeps_vectors,
+    remembered,
 )
 from penchant.errors import DataError, MissingExtraError, SettingsError
 from penchant.records import canonical_json
@@ -394,3 +398,27 @@ def test_prompts_and_responses_are_read_apart_and_each_is_kept_with_its_owner(tm
     assert keeps_vectors(encoder)
     assert not keeps_vectors(Apart(Attributes(["x"]), words))
     assert encoder.name != Apart(words, Attributes(["x"])).name
+
+
+def test_what_was_read_is_remembered_and_read_once():
+    counting = Counting()
+    seen = Remembered(counting)
+    assert seen.encode([]).shape == (0, 2)
+    assert seen.encode(["b c", "a", "b c"]).tolist() == [[3.0, 2.0], [1.0, 1.0], [3.0, 2.0]]
+    assert seen.encode(["a"]).tolist() == [[1.0, 1.0]]
+    assert counting.asked == ["b c", "a"]
+    seen.clear()
+    assert seen.encode(["a"]).tolist() == [[1.0, 1.0]]
+    assert counting.asked == ["b c", "a", "a"]
+
+
+def test_several_encoders_remembered_read_what_they_would_each():
+    joined = Joined(Attributes(["x"]), Items(["a"]))
+    asked = [Turn("a", '{"x":1}'), Turn("", '{"x":3}')]
+    again = remembered(joined)
+    assert again.name == joined.name
+    np.testing.assert_array_equal(encode_turns(again, asked), encode_turns(joined, asked))
+    np.testing.assert_array_equal(encode_turns(again, asked), encode_turns(joined, asked))
+    assert encode_prompts(again, asked).shape == encode_prompts(joined, asked).shape
+    apart = remembered(Apart(Attributes(["x"]), Items(["a"])))
+    np.testing.assert_array_equal(encode_turns(apart, asked), [[1.0], [3.0]])

@@ -12,7 +12,15 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from penchant.errors import DataError, SettingsError
-from penchant.preference.newton import abilities, gradient, hessian, negative_log_likelihood, newton, optima
+from penchant.preference.newton import (
+    abilities,
+    gradient,
+    hessian,
+    negative_log_likelihood,
+    newton,
+    newton_each,
+    optima,
+)
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data" / "bradley_terry_reference"
 
@@ -180,3 +188,17 @@ def test_published_tables_give_the_abilities_and_errors_of_the_reference_package
     variance = np.diag(fit.covariance) + fit.covariance[base, base] - 2 * fit.covariance[base]
     np.testing.assert_allclose(ours, [entry["ability"] for entry in reference], atol=1e-4)
     np.testing.assert_allclose(np.sqrt(np.maximum(variance, 0)), [entry["se"] for entry in reference], atol=1e-4)
+
+
+@pytest.mark.parametrize("n_pairs", [0, 1, 4, 9])
+def test_many_small_problems_at_once_have_the_optima_they_have_alone(n_pairs):
+    rng = np.random.default_rng(n_pairs)
+    difference, margin = 3 * rng.standard_normal((7, n_pairs, 3)), rng.standard_normal((7, n_pairs))
+    strength = rng.random((7, n_pairs)).round()  # separated pairs among them
+    weights, covariance = newton_each(difference, strength, l2=0.1, margin=margin)
+    for place in range(7):
+        alone = newton(difference[place], strength[place], l2=0.1, margin=margin[place])
+        np.testing.assert_allclose(weights[place], alone.weights, atol=1e-7)
+        np.testing.assert_allclose(covariance[place], alone.covariance, atol=1e-7)
+    again, _ = newton_each(difference, strength, l2=0.1, margin=margin, start=weights + 0.3)
+    np.testing.assert_allclose(again, weights, atol=1e-7)

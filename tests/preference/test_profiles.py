@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penchant.errors import DataError
-from penchant.preference.profiles import Known, Profiles
+from penchant.errors import DataError, SettingsError, UnknownNameError
+from penchant.preference.profiles import Known, Profiles, edited
 
 
 def known(number):
@@ -77,3 +77,21 @@ def test_a_person_of_another_shape_is_refused():
     with pytest.raises(DataError, match="fields"):
         people.put_many(["bob"], weights=np.zeros((1, 2)))
     assert list(people) == ["ann"]
+
+
+def test_a_profile_edited_by_hand_has_the_types_and_shapes_it_had():
+    changed = edited(Known(np.array([1.0, 2.0]), 3), {"weights": [0, 1], "n_pairs": 4})
+    assert changed.weights.dtype == np.float64
+    assert (changed.weights.tolist(), changed.n_pairs) == ([0.0, 1.0], 4)
+    for values, said in (
+        ({"weights": [1.0]}, r"shape \[2\]"),
+        ({"weights": [1.0, float("inf")]}, "finite"),
+        ({"weights": [[1.0, 2.0], [3.0]]}, "finite"),
+        ({"weights": "many"}, "finite"),
+        ({"n_pairs": 1.5}, "whole number"),
+        ({"n_pairs": [1]}, "whole number"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            edited(Known(np.array([1.0, 2.0]), 3), values)
+    with pytest.raises(UnknownNameError, match="'weights'"):
+        edited(Known(np.array([1.0]), 3), {"weight": [1.0]})

@@ -1,8 +1,10 @@
 """One reward for all that knows something of people besides their choices: the baseline of whoever has no choices yet.
 
 Reward of response x to a person with features f (age, place, work): w . x + f' M P x. The first part is everybody's, as
-`pooled` learns it; the second says how people with a feature differ, along the P main directions of responses. How far
-they do is measured on people set aside, on the side of caution, so that features which tell nothing change nothing.
+`pooled` learns it; the second says how people with a feature differ, along the P main directions of responses. One of
+the features is that something is known of the person at all: among people who differ everybody's weights are small
+because they average, and of whoever is known less has to be averaged. How far people with features differ is measured
+on people set aside, on the side of caution, so that features which tell nothing change nothing.
 Choices of single people are not looked at: two people with the same features are the same to this model.
 
 Source:
@@ -51,7 +53,7 @@ class Described:
     """A person as this model sees them.
 
     Attributes:
-        features: standardised; 0 for whatever is unknown, [features].
+        features: 1 if anything is known of the person, then what is, standardised; 0 for what is not, [1 + features].
         n_pairs: comparisons there are of them, of which nothing was learnt.
     """
 
@@ -69,7 +71,7 @@ class UserFeatures(PreferenceModel):
     Attributes:
         columns_: the features: a name alone for numbers, name and value for words.
         weights_: everybody's, logits per standard deviation, [dim].
-        interaction_: what features add to these, [features, dim].
+        interaction_: what features add to these, [1 + features, dim].
         users_: a `Described` for each person adapted to.
 
     Raises:
@@ -98,11 +100,11 @@ class UserFeatures(PreferenceModel):
         return self
 
     def _learnt(self, votes: Votes) -> Array:
-        """What features add to everybody's weights, [features, dim]."""
+        """What features add to everybody's weights, [1 + features, dim]."""
         difference = votes.difference.astype(np.float64) / self.scale_
         strength = votes.strength.astype(np.float64)
         margin = votes.margin - difference @ self.weights_
-        people = np.stack([*(self._described(user) for user in votes.people), np.zeros(len(self.columns_))])
+        people = np.stack([*(self._described(user) for user in votes.people), np.zeros(1 + len(self.columns_))])
         directions = np.linalg.svd(difference, full_matrices=False)[2][:_MOST_DIRECTIONS]
         along = difference @ directions.T
         crossed = (people[votes.user][:, :, None] * along[:, None, :]).reshape(len(votes), -1)
@@ -116,7 +118,7 @@ class UserFeatures(PreferenceModel):
             of_people = np.array([np.bincount(person, row) for row in of_pairs], dtype=np.float64)
             precision = STRENGTHS_OF_PRIOR[one_standard_error(of_people.T)]
         weights = newton(crossed, strength, l2=precision, margin=margin).weights
-        return np.asarray(weights.reshape(len(self.columns_), len(directions)) @ directions)
+        return np.asarray(weights.reshape(-1, len(directions)) @ directions)
 
     def adapt(self, user: str, comparisons: Comparisons) -> Described:
         """Look up what is known of one person; see `PreferenceModel.adapt`."""
@@ -135,7 +137,7 @@ class UserFeatures(PreferenceModel):
 
     def names(self, field: str) -> list[str]:
         """The features of people; see `PreferenceModel.names`."""
-        return [name if word is None else f"{name}={word}" for name, word in self.columns_]
+        return ["known", *(name if word is None else f"{name}={word}" for name, word in self.columns_)]
 
     def reward(
         self,
@@ -170,9 +172,11 @@ class UserFeatures(PreferenceModel):
         return np.asarray(expit(ahead))
 
     def _described(self, user: str) -> Array:
-        """Standardised features of a person, 0 (an average person) for what is not known, [features]."""
-        values = self._raw(self.features.get(user, {}))
-        return np.asarray(np.nan_to_num((values - self.centre_) / self.spread_))
+        """Features of a person; 0 (an average person) for what is not known, [1 + features]."""
+        if user not in self.features:
+            return np.zeros(1 + len(self.columns_))
+        values = (self._raw(self.features[user]) - self.centre_) / self.spread_
+        return np.concatenate([[1.0], np.nan_to_num(values)])
 
     def _raw(self, about: Mapping[str, Any]) -> Array:
         return np.array([_value(about, name, word) for name, word in self.columns_])
