@@ -63,6 +63,14 @@ METHODS: tuple[Method, ...] = (
         "dpa",
     ),
     Method(
+        "mixture",
+        "several kinds of people, found in votes that do not say whose they are; a person or a wish finds its kind",
+        "learn",
+        "penchant.preference.mixture:Mixture",
+        "Shen et al. 2025",
+        "micro",
+    ),
+    Method(
         "dpo",
         "train a policy on pairs or ranked lists, with any pairwise objective",
         "align",
