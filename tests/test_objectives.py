@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from penchant import objectives
+from penchant.objectives.policy_gradient import calibrated, group_advantages
 
 CHOSEN = torch.tensor([-30.0, -2.0, 0.3, 0.7, 1.9, 30.0], dtype=torch.float64)
 REJECTED = torch.tensor([-9.1, -2.4, 0.1, 2.7, -1.3, 8.9], dtype=torch.float64)
@@ -184,6 +185,14 @@ CASES = [
         "plackett_luce of two",
         lambda c, r: objectives.plackett_luce(torch.stack([c, r], dim=1)),
         lambda c, r: -np.log(np.exp(c) / (np.exp(c) + np.exp(r))),
+    ),
+    Case(
+        "clipped",  # a log-ratio and an advantage
+        lambda c, r: objectives.clipped(c, r, clip=0.3),
+        lambda c, r: -np.minimum(np.exp(np.minimum(c, 20)) * r, np.clip(np.exp(c), 0.7, 1.3) * r),
+        chosen_lowers=False,  # not where the advantage is negative
+        rejected_raises=False,
+        margin_only=False,
     ),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -619,3 +628,27 @@ def test_bradley_terry_equals_trls_reward_trainer(margin):
         theirs = reward.compute_loss(this, lambda logits=logits, **_: SimpleNamespace(logits=logits), inputs)
         ours = objectives.bradley_terry(CHOSEN[row], REJECTED[row], margin=0.0 if margin is None else margin[0])
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_clipped_stops_paying_once_a_good_response_is_likely_enough_and_a_bad_one_rare_enough():
+    moved = torch.tensor([0.5, 0.1, -0.1, -0.5, 0.5], dtype=torch.float64, requires_grad=True)
+    advantage = torch.tensor([1.0, 1.0, -1.0, -1.0, -1.0], dtype=torch.float64)
+    objectives.clipped(moved, advantage).sum().backward()
+    torch.testing.assert_close(moved.grad, -advantage * moved.detach().exp() * torch.tensor([0.0, 1, 1, 0, 1]))
+
+
+def test_advantages_have_mean_zero_and_deviation_one_and_equal_rewards_none_and_are_counted():
+    rewards = torch.tensor([[1.0, 2.0, 6.0], [0.1, 0.1, 0.1], [5.0, 5.0, 5.0 + 1e-5]])
+    found = group_advantages(rewards)
+    assert found.n_constant == 1
+    assert found.values[1].tolist() == [0, 0, 0]
+    torch.testing.assert_close(found.values[0], (rewards[0] - 3) / 7**0.5, rtol=1e-5, atol=1e-6)
+    assert found.values.abs().max() < 2
+    torch.testing.assert_close(group_advantages(rewards, epsilon=1e3).values[0], (rewards[0] - 3) / (1e3 + 7**0.5))
+
+
+def test_a_calibrated_reward_is_zero_at_the_baseline_and_does_not_know_its_unit():
+    reward, baseline = torch.tensor([3.0, 5.0, 1.0]), torch.tensor([3.0, 3.0, 3.0])
+    found = calibrated(reward, baseline, scale=2.0)
+    torch.testing.assert_close(found, torch.sigmoid(torch.tensor([0.0, 1.0, -1.0])) - 0.5)
+    torch.testing.assert_close(calibrated(100 * reward, 100 * baseline, scale=200.0), found)

@@ -71,6 +71,14 @@ METHODS: tuple[Method, ...] = (
         "micro",
     ),
     Method(
+        "regret",
+        "a reward for control from choices between segments: people compare how far each falls short of the best",
+        "learn",
+        "penchant.preference.regret:Regret",
+        "Knox et al. 2022",
+        "regret",
+    ),
+    Method(
         "dpo",
         "train a policy on pairs or ranked lists, with any pairwise objective",
         "align",

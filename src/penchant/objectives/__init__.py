@@ -7,6 +7,8 @@ different function; nothing here reduces a batch, so that whoever trains decides
   ipo, hinge, exponential, apo_zero, apo_down, simpo, orpo
 - `unpaired.py`, one response, liked or not: nll, kto
 - `listwise.py`, the rewards of two or more responses to one prompt: bradley_terry, davidson, plackett_luce
+- `policy_gradient.py`, sampled responses and how much better each was than others: clipped (and, in that file, how
+  rewards of several kinds become such advantages)
 
 Every objective of pairs takes `chosen` and `rejected` first and everything else by keyword.
 
@@ -29,12 +31,14 @@ from penchant.objectives.pairwise import (
     robust_dpo,
     simpo,
 )
+from penchant.objectives.policy_gradient import clipped
 from penchant.objectives.unpaired import kto, nll
 
 __all__ = [
     "apo_down",
     "apo_zero",
     "bradley_terry",
+    "clipped",
     "davidson",
     "dpo",
     "exponential",
