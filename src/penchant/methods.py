@@ -79,6 +79,14 @@ METHODS: tuple[Method, ...] = (
         "regret",
     ),
     Method(
+        "variational",
+        "what kind of wants a person has, inferred from a few choices, with how sure that is",
+        "learn",
+        "penchant.preference.variational:Variational",
+        "Poddar et al. 2024",
+        "vpl",
+    ),
+    Method(
         "dpo",
         "train a policy on pairs or ranked lists, with any pairwise objective",
         "align",
