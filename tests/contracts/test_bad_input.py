@@ -20,6 +20,12 @@ def row(chosen, rejected, user="u0", **columns):
     return {"prompt": "q", "chosen": payload(chosen), "rejected": payload(rejected), "user": user, **columns}
 
 
+def learnt_and_asked(model, comparisons):
+    """A model that reads texts as they are meets the numbers in them only when it is asked."""
+    model.adapt("u0", comparisons)
+    model.probability(comparisons)
+
+
 def test_somebody_unknown_is_predicted_like_everybody_and_it_can_be_asked_who_is_known(new):
     model = new().fit(votes()).adapt_each(votes())
     assert model.knows("u1")
@@ -87,7 +93,7 @@ def test_numbers_that_are_none_are_refused_with_where_they_are(new, value):
         new().fit(broken)
     model = new().fit(votes())
     with pytest.raises(DataError, match=r"of .* payloads"):
-        model.adapt("u0", broken)
+        learnt_and_asked(model, broken)
     with pytest.raises(DataError, match=r"of .* payloads"):
         model.probability(broken)
 

@@ -9,6 +9,7 @@ from contracts.test_preference_models import MODELS, votes
 from penchant.encoders import Attributes
 from penchant.errors import SettingsError, UnknownNameError
 from penchant.preference.votes import of_people
+from penchant.records import Comparisons
 
 
 @pytest.fixture(params=MODELS)
@@ -50,16 +51,18 @@ def test_what_means_nothing_is_refused_and_the_profile_stays(new):
         np.testing.assert_array_equal(value, before[name])
 
 
-def numbers_of(profile):
-    """The bytes of every number of a profile that is no round one."""
+def bytes_of(profile):
+    """The bytes of every number of a profile that is no round one, and of every text."""
     arrays = [np.ravel(value) for value in asdict(profile).values() if isinstance(value, np.ndarray | float)]
-    return {number.tobytes() for array in arrays for number in array if number != np.round(number, 3)}
+    numbers = {one.tobytes() for array in arrays if array.dtype.kind == "f" for one in array if one != np.round(one, 3)}
+    return numbers | {array.tobytes().rstrip(b"\0")[:40] for array in arrays if array.dtype.kind == "u" and array.any()}
 
 
 def test_after_deletion_no_byte_of_the_person_is_left_in_the_files(new, tmp_path):
-    everybody = votes(60, 4, odd="u3")
+    named = votes(60, 4, odd="u3").table
+    names = ["unmistakable" if user == "u3" else user for user in named["user"].to_pylist()]
+    everybody = Comparisons(named.set_column(named.schema.get_field_index("user"), "user", [names]))
     model = new().fit(everybody).adapt_each(everybody)
-    theirs = numbers_of(model.users_["u3"])
     never = new().fit(everybody).adapt_each(of_people(everybody, ["u0", "u1", "u2"]))
 
     def contents(model, name):
@@ -67,14 +70,14 @@ def test_after_deletion_no_byte_of_the_person_is_left_in_the_files(new, tmp_path
         return b"".join(path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file())
 
     without = contents(never, "never")
-    theirs = {number for number in theirs if number not in without}
+    theirs = {part for part in bytes_of(model.users_["unmistakable"]) if part not in without}
     before = contents(model, "model")
-    assert theirs, "nothing was learnt of the person that could be looked for"
-    assert all(number in before for number in theirs)
-    del model.users_["u3"]
+    assert b"unmistakable" in before
+    assert all(part in before for part in theirs)
+    del model.users_["unmistakable"]
     after = contents(model, "model")
-    assert not any(number in after for number in theirs)
-    assert b"u3" not in after
+    assert b"unmistakable" not in after
+    assert not any(part in after for part in theirs)
     assert len(after) == len(without)
 
 

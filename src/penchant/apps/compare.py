@@ -109,6 +109,9 @@ def candidates(names: str, features: Features) -> tuple[list[Candidate], dict[st
     found = {POOLED: _pooled()}
     left_out: dict[str, str] = {}
     for name in dict.fromkeys(wanted):
+        if name == BY_FEATURES and not features:
+            left_out[name] = "nothing is known of the people besides their choices; give --users FILE"
+            continue
         if name in own:
             found[name] = _candidate(name, own[name], features)
             continue

@@ -12,6 +12,7 @@ It reads like a dictionary from a person's name to what is known of them. Who is
 ([0, -1], 24.0)
 """
 
+import reprlib
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, TypeVar
@@ -23,6 +24,7 @@ from penchant.errors import DataError, SettingsError, UnknownNameError, nearest
 
 P = TypeVar("P")
 _FEWEST_ROWS = 8
+_FITTING = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # kinds of numbers that may stand for one of each kind
 
 
 @dataclass(frozen=True)
@@ -57,18 +59,28 @@ def edited(profile: P, values: Mapping[str, Any]) -> P:
         if name not in known:
             raise UnknownNameError(f"A profile here has no field {name!r}: {nearest(name, known)}")
         old = np.asarray(getattr(profile, name))
-        try:
-            new = np.asarray(value)
-            is_fitting = new.shape == old.shape and np.can_cast(new.dtype, old.dtype, "same_kind")
-        except ValueError:  # lists of different lengths
-            is_fitting = False
-        if not is_fitting or (old.dtype.kind == "f" and not np.isfinite(new).all()):
-            one = {"f": "finite number", "i": "whole number", "b": "true or false"}.get(old.dtype.kind, "text")
+        if not _could_be(old, value):
+            one = {"f": "finite number", "b": "true or false"}.get(old.dtype.kind, "whole number")
             form = f"of shape {list(old.shape)}, each a {one}" if old.shape else f"a {one}"
-            raise SettingsError(f"`{name}` must be {form}: got {value!r}.")
-        changed = new.astype(old.dtype) if old.shape else new.astype(old.dtype).item()
+            raise SettingsError(f"`{name}` must be {form}: got {reprlib.repr(value)}.")
+        new = np.asarray(value).astype(old.dtype)
+        changed = new if old.shape else new.item()
         profile = replace(profile, **{name: changed})  # type: ignore[type-var]
     return profile
+
+
+def _could_be(old: NDArray[Any], value: Any) -> bool:
+    """Whether a value has the shape of an array and holds numbers that its type can."""
+    try:
+        new = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        return False
+    if new.shape != old.shape or new.dtype.kind not in _FITTING[old.dtype.kind]:
+        return False
+    if old.dtype.kind in "iu":
+        kind = np.iinfo(old.dtype)
+        return bool(((new >= kind.min) & (new <= kind.max)).all())
+    return bool(np.isfinite(new).all())
 
 
 class Profiles(MutableMapping[str, P], Generic[P]):
