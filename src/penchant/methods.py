@@ -87,6 +87,14 @@ METHODS: tuple[Method, ...] = (
         "vpl",
     ),
     Method(
+        "reactions",
+        "how likely a reply is to be loved, from logs of the few, late and one-sided signs that people leave",
+        "learn",
+        "penchant.preference.reactions:ReactionRate",
+        "Han et al. 2025",
+        "rluf",
+    ),
+    Method(
         "dpo",
         "train a policy on pairs or ranked lists, with any pairwise objective",
         "align",

@@ -1,4 +1,4 @@
-"""Simulated people with known tastes: they vote on what they are shown, and nothing else about them is known.
+"""Simulated people with known tastes: they vote on what they are shown, or leave a heart on it now and then.
 
 Every number that comes from them must say that it is simulated. A taste is a weight for each standardised feature of a
 response; a vote is drawn from the Bradley-Terry model of that taste, so people are unsure where answers are alike.
@@ -101,3 +101,101 @@ def _unit(vectors: Array) -> Array:
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     # A personal part may cancel the common one exactly, with one feature: such a person has no taste at all.
     return np.asarray(np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0))
+
+
+@dataclass(frozen=True)
+class Reactors:
+    """People who leave a sign on few of the replies they see, and tire of leaving signs.
+
+    Attributes:
+        names: one for each person.
+        base: logit of a reaction to a reply that is average in everything, [people].
+        tastes: logits per unit of each feature of a reply, [people, features].
+        habits: "honest"; "everything" reacts to all it sees; "random" to one in five, whatever it is, [people].
+        fatigue: logits that an honest person loses with every reply seen before.
+        delay: mean time from reply to reaction, seconds; it is exponential.
+    """
+
+    names: tuple[str, ...]
+    base: Array
+    tastes: Array
+    habits: np.ndarray[Any, np.dtype[np.str_]]
+    fatigue: float
+    delay: float
+
+    def probability(
+        self, who: np.ndarray[Any, np.dtype[np.int64]], features: Array, seen: Any, drawn_to: Any = 0.0
+    ) -> Array:
+        """P(a reaction, sooner or later), [n].
+
+        Args:
+            who: person of each reply, [n].
+            features: of each reply, [n, features].
+            seen: replies that the person saw before, [n].
+            drawn_to: logits that something besides the reply adds (such as the end of a talk), [n] or one number.
+        """
+        liking = self.base[who] + np.einsum("nf,nf->n", features, self.tastes[who])
+        honest = expit(liking - self.fatigue * np.asarray(seen) + drawn_to)
+        habit = self.habits[who]
+        return np.select([habit == "everything", habit == "random"], [1.0, _RANDOM_RATE], honest)
+
+    def react(self, chance: Array, rng: np.random.Generator) -> tuple[Any, Array]:
+        """Draw reactions.
+
+        Args:
+            chance: P(a reaction) to each reply, [n].
+            rng: source of chance.
+
+        Returns:
+            Whether each reply gets a reaction in the end, bool[n], and how long that takes, seconds, [n].
+        """
+        return rng.random(len(chance)) < chance, rng.exponential(self.delay, len(chance))
+
+
+_RANDOM_RATE = 0.2
+
+
+def reactors(
+    n_people: int,
+    taste: Any,
+    *,
+    base: float = -5.0,
+    spread: float = 0.5,
+    random: float = 0.03,
+    everything: float = 0.10,
+    fatigue: float = 0.005,
+    delay: float = 3600.0,
+    seed: int = 0,
+) -> Reactors:
+    """People around a common taste, a few of whom react at random or to everything.
+
+    Args:
+        n_people: how many.
+        taste: common logits per unit of each feature, [features].
+        base: logit of a reaction to an average reply.
+        spread: standard deviation of people's bases and tastes around the common ones, logits.
+        random: share of people who react to one reply in five, whatever it is.
+        everything: share of people who react to everything.
+        fatigue: logits lost with every reply seen before.
+        delay: mean time to a reaction, seconds.
+        seed: of the draw.
+
+    Raises:
+        SettingsError: nobody is there, or a number is out of range.
+    """
+    if n_people < 1 or min(spread, random, everything, fatigue) < 0 or random + everything > 1 or delay <= 0:
+        raise SettingsError(
+            f"Reactors need people, shares that add up to at most 1 and no negative numbers: got {n_people}, {random}, "
+            f"{everything}, {spread}, {fatigue}, {delay}."
+        )
+    rng = np.random.default_rng(seed)
+    common = np.asarray(taste, dtype=np.float64)
+    habits = rng.choice(["honest", "random", "everything"], n_people, p=[1 - random - everything, random, everything])
+    return Reactors(
+        tuple(f"person-{index:0{len(str(n_people - 1))}d}" for index in range(n_people)),
+        base + spread * rng.standard_normal(n_people),
+        common + spread * rng.standard_normal((n_people, len(common))),
+        habits,
+        fatigue,
+        delay,
+    )
