@@ -63,6 +63,22 @@ METHODS: tuple[Method, ...] = (
         "dpa",
     ),
     Method(
+        "orchestrator",
+        "several objectives; how much each counts follows from the prompt, and from the person",
+        "learn",
+        "penchant.preference.orchestrator:Orchestrator",
+        "Liu et al. 2025",
+        "pro_orchestrator",
+    ),
+    Method(
+        "strength",
+        "a reward learnt after a vote on which pairs to believe: wrong labels turned round, margins by strength",
+        "learn",
+        "penchant.preference.strength:Strength",
+        "Wang et al. 2024",
+        "secrets_rm",
+    ),
+    Method(
         "mixture",
         "several kinds of people, found in votes that do not say whose they are; a person or a wish finds its kind",
         "learn",

@@ -28,7 +28,7 @@ Source:
 >>> votes = Comparisons.from_rows(
 ...     {"prompt": "", "chosen": f'{{"kind": {i}, "long": 0}}', "rejected": f'{{"kind": 0, "long": {i % 2}}}'}
 ...     for i in (1, 2, 3))
->>> model = Orchestrator(encoder=Attributes(["kind", "long"])).fit(votes)
+>>> model = Orchestrator(encoder=Attributes(["kind", "long"]), temperature=1.0).fit(votes)
 >>> dict(zip(model.objectives_, model.weights([""])[0].round(2).tolist(), strict=True))
 {'kind': 0.94, 'long': 0.06}
 >>> model.weights([""], own=[1, 1], rho=0.5)[0].round(2).tolist()  # somebody to whom both count alike
@@ -143,7 +143,7 @@ class Orchestrator(PreferenceModel):
         encoder: payloads to vectors; without `measure` each of their numbers is the score of an objective.
         target: "margin" asks in which objective the preferred response won, "plain" (the paper's) in which it scores
             high.
-        temperature: T of the target, > 0.
+        temperature: T of the target, > 0; 1 is the paper's, with which the margin target hardly tells objectives apart.
         l2: precision of the prior on the weights of attributes learnt from ratings, > 0.
         hidden: width of the adapter, >= 1.
         epochs: most passes over the pairs, >= 1.
@@ -173,7 +173,7 @@ class Orchestrator(PreferenceModel):
         *,
         encoder: Encoder,
         target: Target = "margin",
-        temperature: float = 1.0,
+        temperature: float = 1 / 3,
         l2: float = 1.0,
         hidden: int = 128,
         epochs: int = 30,
@@ -254,8 +254,9 @@ class Orchestrator(PreferenceModel):
         learn, check = (np.flatnonzero((aside[asked] == part) & (counts > 0)) for part in (False, True))
         if not len(learn) or not len(check):
             return
-        spread = prompts[~aside].std(axis=0)
-        self._centre, self._scale = prompts[~aside].mean(axis=0), np.where(spread > 1e-12, spread, 1.0)
+        # One scale for all numbers of a prompt: the encoder's distances are what is known of prompts never seen.
+        spread = float(np.sqrt(prompts[~aside].var(axis=0).sum()))
+        self._centre, self._scale = prompts[~aside].mean(axis=0), spread if spread > 1e-12 else 1.0
         features = self._features(prompts)
         self._neighbours = Neighbours.of(features[~aside], features[aside])
         x, t, c = (torch.from_numpy(a.astype(np.float32)) for a in (features, wanted, counts))
@@ -286,7 +287,10 @@ class Orchestrator(PreferenceModel):
             patience=5,
         )
         self.divergence_ = (min(descent.measured), float((c[held] * for_all).sum() / c[held].sum()))
-        if self.divergence_[0] < self.divergence_[1]:
+        with torch.no_grad():
+            gain = c[held] * (for_all - divergence(t[held], net(x[place[held]]).log_softmax(-1)))
+        # The best of many epochs is a little better by luck: a standard error is what it has to be better by.
+        if gain.sum() > gain.std(correction=0) * len(held) ** 0.5:
             self._adapter = net.double()  # so that a prompt gets the same weights alone and among others
 
     def _net(self, dim: int, n_objectives: int) -> nn.Sequential:
@@ -420,7 +424,8 @@ class Orchestrator(PreferenceModel):
             (first - second).mean(axis=0),
             targets(first, second, target="plain", temperature=self.temperature).mean(axis=0),
             targets(first, second, target="margin", temperature=self.temperature).mean(axis=0),
-            tuple(paired_bootstrap(column, clusters=prompts) for column in (level * won).T),
+            # Together they are as sure as one alone would be: warnings are not for one objective in twenty.
+            tuple(paired_bootstrap(one, clusters=prompts, level=1 - 0.05 / level.shape[1]) for one in (level * won).T),
         )
 
     def reward(
@@ -521,13 +526,14 @@ class Orchestrator(PreferenceModel):
             arrays |= self.heads_.arrays()
         if self._adapter is not None:
             arrays |= arrays_of(self._adapter, "adapter")
-            arrays |= {"prompt_centre": self._centre, "prompt_scale": self._scale}
+            arrays["prompt_centre"] = self._centre
             arrays |= {f"neighbours.{name}": getattr(self._neighbours, name) for name in _OF_NEIGHBOURS}
         values = {
             "settings": {name: getattr(self, name) for name in _SETTINGS},
             "objectives": list(self.objectives_),
             "measured": hasattr(self, "heads_"),
             "reads_prompts": self._adapter is not None,
+            "prompt_scale": None if self._adapter is None else self._scale,
             "neighbours": None if self._adapter is None else self._neighbours.rest,
             "decisiveness": self.decisiveness_,
             "entropy": self.entropy_,
@@ -545,7 +551,7 @@ class Orchestrator(PreferenceModel):
             self.heads_ = Heads.restored(arrays, self.objectives_)
         self._adapter = None
         if values["reads_prompts"]:
-            self._centre, self._scale = arrays["prompt_centre"], arrays["prompt_scale"]
+            self._centre, self._scale = arrays["prompt_centre"], float(values["prompt_scale"])
             with seeded(self.seed):  # its first weights are drawn, and replaced
                 net = self._net(len(self._centre), len(self.objectives_))
             net.double()

@@ -61,14 +61,13 @@ from torch.nn.functional import cross_entropy, dropout, normalize
 
 from penchant.encoders import Encoder, encode_turns, feature_names
 from penchant.errors import DataError, SettingsError
-from penchant.objectives import bradley_terry
 from penchant.preference import voting
 from penchant.preference.bradley_terry import UserPosterior, learn_people, measured_precision
 from penchant.preference.descent import arrays_of, descend, put_back, seeded
 from penchant.preference.ensemble import Nets, Pairs, batch_size, differences_of, rewards_of
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton
-from penchant.preference.pooled import STRENGTHS_OF_PRIOR, spread_of
+from penchant.preference.pooled import STRENGTHS_OF_PRIOR, spread_of, surprise
 from penchant.preference.profiles import Profiles
 from penchant.preference.votes import Places, Votes, finite_vectors, read_votes, require_width, rows_of
 from penchant.preference.voting import Treatment, Voted, cross_fitted, labelled_first, same_pairs, treated
@@ -174,7 +173,7 @@ class Strength(PreferenceModel):
         encoder: Encoder,
         treatment: Treatment = "flip+margin",
         members: int = 10,
-        folds: int = 2,
+        folds: int = 3,
         share: float = 0.2,
         smoothing: float = 0.1,
         contrast: float = 0.0,
@@ -303,7 +302,6 @@ class Strength(PreferenceModel):
             drawn = np.random.default_rng(self.seed).permutation(keys.max() + 1)
             aside = np.isin(keys, drawn[: round(_SHARE_SET_ASIDE * len(drawn))])
         held = votes.of(aside)
-        labels = Pairs.of(held)
         with seeded(self.seed):
             self._nets = Nets(_NETS, dim=votes.vectors.shape[1], hidden=self.hidden)
         learn = np.flatnonzero(~aside)
@@ -311,9 +309,10 @@ class Strength(PreferenceModel):
         order = torch.from_numpy(np.stack([rng.permutation(learn) for _ in range(_NETS)]))
         data = Pairs.of(after)
 
-        def surprise() -> float:
-            ahead = differences_of(self._nets, held)
-            return float(bradley_terry(ahead, torch.zeros(()), margin=labels.margin, strength=labels.strength).mean())
+        def surprise_aside() -> float:
+            # At its best sharpness: margins make rewards large, which is no reason to stop early.
+            ahead = differences_of(self._nets, held).mean(dim=0).numpy().astype(np.float64)
+            return float(surprise(_sharpness(ahead, held) * ahead - held.margin, held.strength).mean())
 
         shifted = None
         if hasattr(self, "shifted_") and self.look_ahead:
@@ -326,15 +325,12 @@ class Strength(PreferenceModel):
             learning_rate=self.learning_rate,
             batch_size=batch_size(len(learn)),
             seed=self.seed,
-            measure=surprise if aside.any() else None,
+            measure=surprise_aside if aside.any() else None,
             patience=5,
         )
-        self.sharpness_ = 1.0
         self._nets.double()  # so that a response scores the same alone and among others
-        if aside.any():
-            ahead = differences_of(self._nets, held).mean(dim=0).numpy()
-            fitted = newton(ahead[:, None], held.strength, l2=1.0, centre=[1.0], margin=held.margin).weights[0]
-            self.sharpness_ = max(float(fitted), _LEAST_SHARPNESS)
+        ahead = differences_of(self._nets, held).mean(dim=0).numpy()
+        self.sharpness_ = _sharpness(ahead, held) if aside.any() else 1.0
 
     def _loss(self, data: Pairs, rows: Tensor, shifted: Tensor | None) -> Tensor:
         """Of a batch, nats, summed over nets: each learns as if it were alone.
@@ -478,6 +474,12 @@ class Strength(PreferenceModel):
             self.shifted_ = arrays["shifted"]
         self.sharpness_, self.prior_precision_ = float(values["sharpness"]), float(values["prior_precision"])
         self.users_ = Profiles.restored(UserPosterior, arrays, values["users"])
+
+
+def _sharpness(ahead: Array, votes: Votes) -> float:
+    """What differences of rewards are best multiplied by to be log-odds of the labels, drawn to 1."""
+    fitted = newton(ahead[:, None], votes.strength, l2=1.0, centre=[1.0], margin=votes.margin).weights[0]
+    return max(float(fitted), _LEAST_SHARPNESS)
 
 
 _SETTINGS = (
