@@ -68,11 +68,13 @@ def build(name: str, encoder: Encoder, settings: Mapping[str, Any]) -> Preferenc
     """An unfitted model of people, by the name of a method or the dotted path of a class.
 
     Raises:
-        SettingsError: a setting is unknown or wrong.
+        SettingsError: a setting is unknown or wrong, or the method learns from something else than comparisons.
         UnknownNameError: there is no such method.
     """
     known = {row.name for row in METHODS}
     target = resolve(name) if "." in name and name not in known else method(name).resolve()
+    if name in known and not (isinstance(target, type) and issubclass(target, PreferenceModel)):
+        raise SettingsError(f"{name} does not learn from comparisons; `penchant methods {name}` says what it is for.")
     made: PreferenceModel = target(**resolved(target, {"encoder": encoder, **settings}, where="settings."))
     return made
 
