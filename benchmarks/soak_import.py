@@ -106,11 +106,11 @@ def started(file: File, store: str) -> Process:
     try:
         os.close(ours)
         from penchant.apps import records
-        from penchant.feedback import importing, reading
+        from penchant.feedback import chunk, importing
         from penchant.store import Store
 
-        importing.PART_ROWS = reading.CHUNK_ROWS = STEP
-        reading._BLOCK_BYTES = 256
+        importing.PART_ROWS = chunk.CHUNK_ROWS = STEP
+        chunk.BLOCK_BYTES = 256
         add_steps = Store.add_steps
 
         def acknowledging(self: Store, steps: Any) -> Iterator[Any]:

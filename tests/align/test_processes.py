@@ -36,6 +36,7 @@ def trained(tmp_path_factory):
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
             "PENCHANT_CACHE": str(folder / f"cache-{rank}"),
         }
         command = [sys.executable, str(Path(__file__).with_name("one_of_two.py")), str(folder)]
@@ -98,6 +99,7 @@ def test_the_command_goes_on_when_one_of_its_sharded_processes_is_killed_and_spe
     ]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",  # what the machine's own name resolves to may not be reachable
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
     }
     killed, done = [

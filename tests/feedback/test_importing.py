@@ -12,7 +12,7 @@ import pytest
 from format_samples import SAMPLES
 
 from penchant.errors import DataError, UnknownNameError
-from penchant.feedback import reading
+from penchant.feedback import binary, reading
 from penchant.feedback.importing import Imported, read
 
 
@@ -296,7 +296,7 @@ def test_a_damaged_block_of_a_parquet_file_costs_only_its_own_rows(tmp_path: Pat
     content[1000] ^= 255
     file.write_bytes(content)
     imported = read(file)
-    assert (imported.rows, imported.kept, imported.dropped) == (100, 50, {reading.DAMAGED_BLOCK: 50})
+    assert (imported.rows, imported.kept, imported.dropped) == (100, 50, {binary.DAMAGED_BLOCK: 50})
 
 
 def test_parts_of_kept_rows_without_record_are_counted_apart(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from penchant.errors import DataError
 from penchant.feedback import reading
-from penchant.feedback.reading import chunks, n_bytes, shown
+from penchant.feedback.chunk import shown
+from penchant.feedback.reading import chunks, n_bytes
 
 # Letters that matter to JSON, to lines and to whoever decodes them.
 TOKENS = [
@@ -130,8 +131,8 @@ def test_lines_do_not_depend_on_blocks_and_those_that_are_too_long_are_counted(
     lines: list[bytes], ends: list[int], most: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "CHUNK_BYTES", most)
-        patch.setattr(reading, "CHUNK_ROWS", 3)
+        patch.setattr(chunk, "CHUNK_BYTES", most)
+        patch.setattr(chunk, "CHUNK_ROWS", 3)
         whole = [line for line in lines if line.strip()]
         assert list(reading._lines(cut(b"\n".join(lines), ends))) == whole
         patch.setattr(reading, "_LONGEST_RECORD", 6)
@@ -221,7 +222,7 @@ def test_texts_that_a_parquet_file_holds_once_and_names_often_are_written_out_a_
     for chunk in chunks(tmp_path / "x.parquet"):
         table = chunk.table
         assert table is not None
-        assert table.nbytes <= reading.CHUNK_BYTES + (2 << 20)
+        assert table.nbytes <= chunk.CHUNK_BYTES + (2 << 20)
         assert table["n"].to_pylist() == list(range(seen, seen + len(table)))
         assert [value and len(value) for value in table["a"].to_pylist()] == [
             (1 << 20, 5, None)[i % 3] for i in range(seen, seen + len(table))
@@ -234,7 +235,7 @@ def test_texts_that_a_parquet_file_holds_once_and_names_often_are_written_out_a_
 
 def test_an_archive_of_more_than_is_read_at_once_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "x.npz", obs=np.zeros((1 << 20, 4)), acts=np.zeros(1 << 20), indices=np.array([3]))
-    monkeypatch.setattr(reading, "_LARGEST_ARCHIVE", 1 << 24)
+    monkeypatch.setattr(binary, "_LARGEST_ARCHIVE", 1 << 24)
     with pytest.raises(DataError, match="holds arrays of 40 MiB, more than the 16 MiB"):
         list(chunks(tmp_path / "x.npz"))
 

@@ -12,7 +12,8 @@ from penchant.apps.outcome import Outcome
 from penchant.apps.tasks import Encode, Mine, Sample, Score, state_of
 from penchant.errors import DataError, SettingsError
 from penchant.exchange import FORMS, with_kind
-from penchant.feedback.reading import Chunk, chunks
+from penchant.feedback.chunk import Chunk
+from penchant.feedback.reading import chunks
 from penchant.parts import OnError, work_through
 from penchant.records import PAYLOADS, canonical_json
 from penchant.settings import plain

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from penchant.apps.outcome import Outcome
 from penchant.errors import DataError, PenchantError
 from penchant.exchange import writing
+from penchant.feedback.chunk import shown
 from penchant.feedback.importing import Part, Stream, ahead, stream, together
-from penchant.feedback.reading import shown
 from penchant.records import Records
 from penchant.store import Added, Store
 

@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from penchant.errors import DataError
+from penchant.feedback.chunk import Chunk, shown
 from penchant.feedback.formats import FORMATS, named
 from penchant.feedback.formats.columns import uniform
 from penchant.feedback.formats.layout import (
@@ -41,7 +42,7 @@ from penchant.feedback.formats.layout import (
     plain,
 )
 from penchant.feedback.formats.mapping import mapped, template
-from penchant.feedback.reading import Chunk, chunks, n_bytes, shown
+from penchant.feedback.reading import chunks, n_bytes
 from penchant.records import KINDS, Records
 from penchant.settings import read_recipe
 

@@ -10,37 +10,30 @@ import csv
 import json
 import os
 import re
-import zipfile
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import chain, pairwise
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.json as pj
-import pyarrow.parquet as pq
 
 from penchant.errors import DataError
+from penchant.feedback import binary, chunk
+from penchant.feedback.chunk import Chunk, batches, distinct, shown
 
-CHUNK_ROWS = 5_000
-CHUNK_BYTES = 1 << 23
-_BLOCK_BYTES = 1 << 20
 _AT_ONCE = min(4, os.cpu_count() or 1)  # stretches of a file that are read at the same time
 _LONGEST_RECORD = 1 << 26
 _LARGEST_OBJECT = 1 << 28  # characters of a JSON document that is one object, which has to be read as a whole
-_LARGEST_ARCHIVE = 1 << 31  # bytes of unpacked arrays, likewise
-_MOST_DECODED = 1 << 30  # bytes that a batch of Parquet may need at the worst before its texts are read by reference
 _LONGEST_TOKEN = 16  # characters: of a number or word that the end of a block may have cut in two
 _LONGEST_QUOTE = 1_000  # lines; a quoted cell that goes on for longer was never closed
-_ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, KeyError, IndexError, TypeError)
 
 CUT = "the compressed data is damaged or cut short"
 NOT_UTF8 = "the line is not UTF-8"
@@ -50,41 +43,12 @@ BROKEN_ARRAY = "the JSON breaks off or is damaged from here on"
 OPEN_QUOTE = "a quote is never closed"
 RAGGED = "the row has more or fewer cells than the header"
 TOO_LONG = "the record is longer than 64 MiB"
-DAMAGED_BLOCK = "a block of the file is damaged"
-NO_TRAJECTORY = "the trajectory is incomplete"
 _WRAPPERS = ("data", "rows", "examples", "instances", "results", "train")
 _ARRAY = re.compile(r'\s*\[|\s*\{[^\[\]{}]*"(' + "|".join(_WRAPPERS) + r')"\s*:\s*\[')
 _BETWEEN = re.compile(r"[ \t\r\n,]*")  # elements of an array
 
 Some = TypeVar("Some")
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some records of a file, in order.
-
-    Attributes:
-        rows: those that could be read, or None if they are in `table`.
-        table: the same as columns, where the file has columns or its rows are simple enough to be some.
-        broken: reason -> how many records could not be read.
-        at: bytes of the file that have been read so far.
-    """
-
-    rows: list[dict[str, Any]] | None = None
-    table: pa.Table | None = None
-    broken: dict[str, int] = field(default_factory=dict)
-    at: int = 0
-
-    def listed(self) -> list[dict[str, Any]]:
-        """The rows as dictionaries."""
-        if self.rows is not None:
-            return self.rows
-        return self.table.to_pylist() if self.table is not None else []
-
-    def __len__(self) -> int:
-        """How many records could be read."""
-        return len(self.rows) if self.rows is not None else self.table.num_rows if self.table is not None else 0
 
 
 def chunks(path: Path) -> Iterator[Chunk]:
@@ -100,8 +64,8 @@ def chunks(path: Path) -> Iterator[Chunk]:
         done = 0
         for part in _parts_of(path) if path.is_dir() else [path]:
             with part.open("rb") as file:
-                for chunk in _file(part, file):
-                    yield replace(chunk, at=done + (chunk.at or file.tell()))
+                for some in _file(part, file):
+                    yield replace(some, at=done + (some.at or file.tell()))
             done += part.stat().st_size
 
 
@@ -128,11 +92,20 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(f"{shown(path)} cannot be read: {error}.") from error  # a NUL in the name
 
 
-def shown(path: Path) -> str:
-    """A file's name, printable whatever bytes it is made of: no line break, no escape for a terminal."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
-        for letter in path.name
+def _parts_of(folder: Path) -> list[Path]:
+    """The files of a data set saved by the `datasets` library, split or not, or of a folder of Parquet files.
+
+    Raises:
+        DataError: there are none; says what there is.
+    """
+    for pattern in ("*.arrow", "*/*.arrow", "*.parquet", "*/*.parquet"):
+        found = sorted(each for each in folder.glob(pattern) if not each.name.startswith("cache-"))
+        if found:
+            return found
+    names = ", ".join(sorted(shown(each) for each in folder.iterdir())[:10]) or "nothing"
+    raise DataError(
+        f"{shown(folder)} is a folder without a saved data set (`*.arrow`) or Parquet files; it holds {names}. "
+        "Name the file to import."
     )
 
 
@@ -140,13 +113,13 @@ def _file(path: Path, file: BinaryIO) -> Iterator[Chunk]:
     start = file.read(8)
     file.seek(0)
     if start[:4] == b"PAR1":
-        yield from _parquet(path)
+        yield from binary.parquet(path)
     elif start[:6] == b"ARROW1":
-        yield from _arrow(path, pa.ipc.open_file)
+        yield from binary.arrow(path, pa.ipc.open_file)
     elif start[:4] == b"\xff\xff\xff\xff":
-        yield from _arrow(path, pa.ipc.open_stream)
+        yield from binary.arrow(path, pa.ipc.open_stream)
     elif start[:4] == b"PK\x03\x04":
-        yield from _archive(path, file)
+        yield from binary.archive(path, file)
     elif start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{shown(path)} is UTF-16 text; save it as UTF-8 and import it again.")
     else:
@@ -157,7 +130,7 @@ def _file(path: Path, file: BinaryIO) -> Iterator[Chunk]:
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes | str]:
-    while block := file.read(_BLOCK_BYTES):
+    while block := file.read(chunk.BLOCK_BYTES):
         yield block
 
 
@@ -166,7 +139,7 @@ def _inflated(file: BinaryIO) -> Iterator[bytes | str]:
     machine = zlib.decompressobj(wbits=31)
     rest = b""
     while True:
-        rest = rest or file.read(_BLOCK_BYTES)
+        rest = rest or file.read(chunk.BLOCK_BYTES)
         if not rest:
             break
         if machine.eof:
@@ -175,7 +148,7 @@ def _inflated(file: BinaryIO) -> Iterator[bytes | str]:
                 continue
             machine = zlib.decompressobj(wbits=31)
         try:
-            block = machine.decompress(rest, _BLOCK_BYTES)
+            block = machine.decompress(rest, chunk.BLOCK_BYTES)
         except zlib.error:
             yield CUT
             return
@@ -237,7 +210,7 @@ def _stretches(blocks: Iterable[bytes | str]) -> Iterator[bytes | str]:
         waiting.append(block)
         n_lines += block.count(b"\n")
         n_bytes += len(block)
-        if n_lines and (n_lines >= CHUNK_ROWS or n_bytes >= CHUNK_BYTES):
+        if n_lines and (n_lines >= chunk.CHUNK_ROWS or n_bytes >= chunk.CHUNK_BYTES):
             whole, _, rest = b"".join(waiting).rpartition(b"\n")
             yield whole
             waiting, n_lines, n_bytes = [rest], 0, len(rest)
@@ -254,20 +227,6 @@ def _lines(blocks: Iterable[bytes | str]) -> Iterator[bytes | str]:
             yield stretch
         else:
             yield from filter(bytes.strip, stretch.split(b"\n"))
-
-
-def _batches(records: Iterable[Some], size: Callable[[Some], int]) -> Iterator[list[Some]]:
-    """Lists of as many records as make a chunk."""
-    batch: list[Some] = []
-    n_bytes = 0
-    for record in records:
-        batch.append(record)
-        n_bytes += size(record)
-        if len(batch) >= CHUNK_ROWS or n_bytes >= CHUNK_BYTES:
-            yield batch
-            batch, n_bytes = [], 0
-    if batch:
-        yield batch
 
 
 # JSON ----------------------------------------------------------------------------------------------------------------
@@ -297,7 +256,7 @@ def _json_lines(blocks: Iterator[bytes | str]) -> Iterator[Chunk]:
         elif table is not None:
             yield Chunk(table=table)
         else:
-            for lines in _batches(filter(bytes.strip, stretch.split(b"\n")), len):
+            for lines in batches(filter(bytes.strip, stretch.split(b"\n")), len):
                 yield _decoded(lines)
 
 
@@ -385,7 +344,7 @@ def _json_document(path: Path, blocks: Iterator[bytes | str]) -> Iterator[Chunk]
     start = next((text for text in texts if text.strip()), "").lstrip()
     is_array = start[:1] == "["
     found = _elements(start[1:], texts, broken) if is_array else _of_object(path, chain([start], texts), broken)
-    for batch in _batches(found, lambda each: each[1]):
+    for batch in batches(found, lambda each: each[1]):
         rows = [row for row, _ in batch if isinstance(row, dict)]
         yield Chunk(rows, broken={NO_OBJECT: len(batch) - len(rows)} if len(rows) < len(batch) else {})
     yield Chunk([], broken=dict(broken))
@@ -509,7 +468,7 @@ def _separated(blocks: Iterator[bytes | str]) -> Iterator[Chunk]:
     if not has_header:
         lines = chain([first], lines)
     csv.field_size_limit(_LONGEST_RECORD)  # the module's own limit would drop long answers
-    for batch in _batches(_records(lines, separator), lambda record: sum(map(len, record))):
+    for batch in batches(_records(lines, separator), lambda record: sum(map(len, record))):
         broken: Counter[str] = Counter()
         good = []
         for cells in batch:
@@ -532,20 +491,7 @@ def _header(line: str, separator: str) -> tuple[list[str], bool]:
         names = line.split(separator)
     if len(names) == 4 and all(name.strip().replace(".", "", 1).lstrip("-").isdigit() for name in names):
         return ["user_id", "item_id", "rating", "timestamp"], False
-    return _distinct([name.strip() or f"column_{i + 1}" for i, name in enumerate(names)]), True
-
-
-def _distinct(names: Iterable[str]) -> list[str]:
-    """Names of columns, of which those that were there before get a number."""
-    found: dict[str, None] = {}
-    n_before: Counter[str] = Counter()
-    for name in names:
-        numbered = name
-        while numbered in found:
-            n_before[name] += 1
-            numbered = f"{name}_{n_before[name] + 1}"
-        found[numbered] = None
-    return list(found)
+    return distinct([name.strip() or f"column_{i + 1}" for i, name in enumerate(names)]), True
 
 
 def _records(lines: Iterator[bytes | str], separator: str) -> Iterator[list[str] | str]:
@@ -594,165 +540,3 @@ def _unclosed(lines: list[str], separator: str) -> Iterator[list[str] | str]:
             yield OPEN_QUOTE
         else:
             yield from _cells([line], separator)
-
-
-# Columns -------------------------------------------------------------------------------------------------------------
-
-
-def _parquet(path: Path) -> Iterator[Chunk]:
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True, buffer_size=_BLOCK_BYTES)
-        if packed := _packed(file.metadata):
-            file = pq.ParquetFile(
-                path, page_checksum_verification=True, buffer_size=_BLOCK_BYTES, read_dictionary=packed
-            )
-        metadata, size = file.metadata, path.stat().st_size
-    except _ARROW_ERRORS as error:
-        raise DataError(
-            f"{shown(path)} looks like Parquet, but its directory at the end is damaged, so that not even its number "
-            "of rows is known. Copy the file again from where it came."
-        ) from error
-    done = 0
-    for group in range(metadata.num_row_groups):
-        n_rows = metadata.row_group(group).num_rows
-        n_read = 0
-        try:
-            for batch in file.iter_batches(batch_size=CHUNK_ROWS, row_groups=[group]):
-                for table in _cut(batch):
-                    table.validate(full=True)
-                    n_read += table.num_rows
-                    yield Chunk(table=table, at=size * (done + n_read) // max(metadata.num_rows, 1))
-        except _ARROW_ERRORS:
-            if n_rows > n_read:
-                yield Chunk([], broken={DAMAGED_BLOCK: n_rows - n_read})
-        done += n_rows
-
-
-def _packed(metadata: pq.FileMetaData) -> list[str]:
-    """Columns of text that a file holds once and names often: written out, a small file could fill any memory."""
-    found = set()
-    for group in range(metadata.num_row_groups):
-        for number in range(metadata.num_columns):
-            column = metadata.row_group(group).column(number)
-            # No text is longer than all the bytes of its column.
-            is_large = column.has_dictionary_page and column.total_uncompressed_size * CHUNK_ROWS > _MOST_DECODED
-            if is_large and column.physical_type == "BYTE_ARRAY" and "." not in column.path_in_schema:
-                found.add(column.path_in_schema)
-    return sorted(found)
-
-
-def _cut(batch: pa.RecordBatch) -> Iterator[pa.Table]:
-    """A batch as tables of as many rows as make a chunk, with texts that were read by reference written out."""
-    batch = pa.RecordBatch.from_arrays(batch.columns, names=_distinct(batch.schema.names))
-    lengths = np.zeros(batch.num_rows, dtype=np.int64)
-    packed = []
-    for field_ in batch.schema:
-        column = batch.column(field_.name)
-        if pa.types.is_dictionary(field_.type):
-            packed.append(field_.name)
-            of_values = _lengths(column.dictionary)
-            lengths += 0 if of_values is None else np.asarray(pc.fill_null(of_values.take(column.indices), 0))
-        elif (of_texts := _lengths(column)) is not None:
-            lengths += np.asarray(pc.fill_null(of_texts, 0))
-        else:
-            lengths += column.nbytes // max(len(column), 1)
-    n_chunks = np.cumsum(lengths) // CHUNK_BYTES
-    cuts = (np.flatnonzero(np.diff(n_chunks)) + 1).tolist()
-    cuts += range(0, batch.num_rows, CHUNK_ROWS)
-    for start, stop in pairwise(sorted({0, *cuts, batch.num_rows})):
-        table = pa.Table.from_batches([batch.slice(start, stop - start)])
-        for name in packed:
-            place = table.schema.get_field_index(name)
-            written = [part.dictionary.take(part.indices) for part in table[name].chunks]
-            table = table.set_column(place, name, pa.chunked_array(written))
-        yield table
-
-
-def _lengths(column: pa.Array) -> pa.Array | None:
-    """Bytes of each text; None if they are no texts."""
-    is_text = any(test(column.type) for test in (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string))
-    return pc.binary_length(column).cast(pa.int64()) if is_text else None
-
-
-def _arrow(path: Path, opened: Any) -> Iterator[Chunk]:
-    try:
-        reader = opened(pa.memory_map(str(path)))
-    except _ARROW_ERRORS as error:
-        raise DataError(f"{shown(path)} looks like an Arrow file, but its schema cannot be read.") from error
-    n_batches = getattr(reader, "num_record_batches", None)
-    size = path.stat().st_size
-    index = 0
-    while n_batches is None or index < n_batches:
-        try:
-            batch = reader.read_next_batch() if n_batches is None else reader.get_batch(index)
-            batch.validate(full=True)
-        except StopIteration:
-            return
-        except _ARROW_ERRORS:
-            # How many rows the rest held is not known; one stands for all of them.
-            yield Chunk([], broken={DAMAGED_BLOCK: 1})
-            return
-        index += 1
-        for table in _cut(batch):
-            yield Chunk(table=table, at=size * index // n_batches if n_batches else 0)
-
-
-def _parts_of(folder: Path) -> list[Path]:
-    """The files of a data set saved by the `datasets` library, split or not, or of a folder of Parquet files.
-
-    Raises:
-        DataError: there are none; says what there is.
-    """
-    for pattern in ("*.arrow", "*/*.arrow", "*.parquet", "*/*.parquet"):
-        found = sorted(each for each in folder.glob(pattern) if not each.name.startswith("cache-"))
-        if found:
-            return found
-    names = ", ".join(sorted(shown(each) for each in folder.iterdir())[:10]) or "nothing"
-    raise DataError(
-        f"{shown(folder)} is a folder without a saved data set (`*.arrow`) or Parquet files; it holds {names}. "
-        "Name the file to import."
-    )
-
-
-def _archive(path: Path, file: BinaryIO) -> Iterator[Chunk]:
-    """Rollouts in one numpy archive: `obs`, `acts`, `rews` of all trajectories, cut at `indices`."""
-    try:
-        with zipfile.ZipFile(file) as packed:
-            size = sum(each.file_size for each in packed.infolist())
-        if size > _LARGEST_ARCHIVE:
-            raise DataError(
-                f"{shown(path)} holds arrays of {size >> 20:,} MiB, more than the {_LARGEST_ARCHIVE >> 20:,} MiB that "
-                "are read at once; save its trajectories in several archives."
-            )
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except DataError:
-        raise
-    except Exception as error:  # zipfile and numpy raise whatever a damaged archive makes them stumble over
-        raise DataError(f"{shown(path)} is a zip archive, but not one of numpy arrays; unpack it first.") from error
-    if not {"obs", "acts", "indices"} <= set(arrays) or arrays["indices"].ndim != 1 or arrays["obs"].ndim < 1:
-        names = ", ".join(sorted(shown(Path(name)) for name in arrays))
-        raise DataError(f"{shown(path)} holds the arrays {names}; rollouts need `obs`, `acts` and `indices`.")
-    try:
-        for batch in _batches(_rollouts(arrays), lambda found: found[1]):
-            rows = [row for row, _ in batch if row is not None]
-            yield Chunk(rows, broken={NO_TRAJECTORY: len(batch) - len(rows)} if len(rows) < len(batch) else {})
-    except (IndexError, TypeError, OverflowError) as error:
-        raise DataError(f"{shown(path)} holds `obs`, `acts` and `indices` that do not fit together.") from error
-
-
-def _rollouts(arrays: dict[str, np.ndarray[Any, Any]]) -> Iterator[tuple[dict[str, Any] | None, int]]:
-    """Each trajectory and its bytes; None where it is incomplete."""
-    n_steps = len(arrays["acts"]) if arrays["acts"].ndim else 0
-    cuts = [0, *(int(cut) for cut in arrays["indices"]), n_steps]
-    for number, (start, stop) in enumerate(pairwise(cuts)):
-        seen = arrays["obs"][start + number : stop + number + 1]  # one more than the actions of each trajectory
-        if not 0 <= start < stop <= n_steps or len(seen) != stop - start + 1:
-            yield None, 0
-            continue
-        row = {"observations": seen.tolist(), "actions": arrays["acts"][start:stop].tolist()}
-        if "rews" in arrays:
-            row["rewards"] = arrays["rews"][start:stop].tolist()
-        if "terminal" in arrays and number < len(arrays["terminal"]):
-            row["terminal"] = bool(arrays["terminal"][number])
-        yield row, seen.nbytes + arrays["acts"][start:stop].nbytes
