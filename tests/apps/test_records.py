@@ -21,7 +21,7 @@ from penchant.apps.records import export, forget, import_files
 from penchant.cache import RowCache
 from penchant.encoders import MiniLM
 from penchant.errors import DataError
-from penchant.feedback import importing, reading
+from penchant.feedback import chunk, importing
 from penchant.preference import Directional
 from penchant.store import Store
 from penchant.turns import Turn
@@ -256,8 +256,8 @@ def test_an_encoder_in_a_folder_is_found_from_any_folder(home, tmp_path, monkeyp
 
 def test_an_import_that_was_stopped_goes_on_where_it_was_and_says_so(home, monkeypatch):
     file = written(home / "votes.jsonl", [*votes(), *votes()])  # everybody voted alike twice
-    monkeypatch.setattr(reading, "CHUNK_ROWS", 10)
-    monkeypatch.setattr(reading, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(chunk, "CHUNK_ROWS", 10)
+    monkeypatch.setattr(chunk, "BLOCK_BYTES", 100)
     monkeypatch.setattr(importing, "PART_ROWS", 10)
     steps, add = [], Store._add
 

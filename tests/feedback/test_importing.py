@@ -12,7 +12,7 @@ import pytest
 from format_samples import SAMPLES
 
 from penchant.errors import DataError, UnknownNameError
-from penchant.feedback import binary, reading
+from penchant.feedback import binary, chunk, reading
 from penchant.feedback.importing import Imported, read
 
 
@@ -227,7 +227,7 @@ def test_many_chunks_say_the_same_as_one(tmp_path: Path, monkeypatch: pytest.Mon
     rows = [{"user": str(i % 7), "item": str(i), "rating": str(i % 5)} for i in range(500)] + [{"user": "u"}] * 3
     file = written(tmp_path, "x.jsonl", lines(rows))
     whole = read(file)
-    monkeypatch.setattr(reading, "CHUNK_ROWS", 17)
+    monkeypatch.setattr(chunk, "CHUNK_ROWS", 17)
     parts = read(file)
     assert parts.dropped == whole.dropped
     assert parts.records["interaction"].table.equals(whole.records["interaction"].table)

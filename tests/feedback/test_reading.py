@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penchant.errors import DataError
-from penchant.feedback import reading
+from penchant.feedback import binary, chunk, reading
 from penchant.feedback.chunk import shown
 from penchant.feedback.reading import chunks, n_bytes
 
@@ -80,8 +80,8 @@ def rows_of(path: Path) -> list[Any]:
 
 def broken_of(path: Path) -> dict[str, int]:
     found: dict[str, int] = {}
-    for chunk in chunks(path):
-        for reason, count in chunk.broken.items():
+    for part in chunks(path):
+        for reason, count in part.broken.items():
             found[reason] = found.get(reason, 0) + count
     return found
 
@@ -219,8 +219,8 @@ def test_texts_that_a_parquet_file_holds_once_and_names_often_are_written_out_a_
     pq.write_table(pa.table({"n": number, "a": text}), tmp_path / "x.parquet", compression="zstd", store_schema=False)
     assert (tmp_path / "x.parquet").stat().st_size < 1 << 20  # of 20 GiB
     seen = 0
-    for chunk in chunks(tmp_path / "x.parquet"):
-        table = chunk.table
+    for part in chunks(tmp_path / "x.parquet"):
+        table = part.table
         assert table is not None
         assert table.nbytes <= chunk.CHUNK_BYTES + (2 << 20)
         assert table["n"].to_pylist() == list(range(seen, seen + len(table)))
