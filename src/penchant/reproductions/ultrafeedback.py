@@ -28,13 +28,11 @@ Source:
 
 import gzip
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +47,7 @@ from penchant.feedback.lessons import comparisons, tally
 from penchant.feedback.rubrics import ASPECTS, RUBRICS, aspect_title
 from penchant.preference.newton import newton
 from penchant.records import Comparisons, canonical_json
+from penchant.reproductions.real_data import real_data
 from penchant.reproductions.verdict import Verdict
 from penchant.statistics import Interval, cohen_kappa, nested_bootstrap
 from penchant.steer.best_of_n import expected_maximum
@@ -346,12 +345,15 @@ def human_choices() -> "tuple[list[dict[str, Any]], list[dict[str, Any]]] | None
 
     The margin is the difference in choices won, of three each, on 0..1.
     """
-    folder = Path(os.environ.get("PENCHANT_DATA", Path(__file__).parents[4] / "shared" / "data"))
-    files = folder / "fine_grained_qa" / "examples.jsonl.gz", folder / "pandalm_human" / "pairs.jsonl.gz"
-    if not all(file.exists() for file in files):
+    examples_file, votes_file = (
+        real_data("fine_grained_qa/examples.jsonl.gz"),
+        real_data("pandalm_human/pairs.jsonl.gz"),
+    )
+    if examples_file is None or votes_file is None:
         return None
     questions, votes = (
-        [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()] for file in files
+        [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+        for file in (examples_file, votes_file)
     )
     learn, test = [], []
     for row in questions:
