@@ -355,6 +355,17 @@ def test_information_gain_is_the_expected_fall_of_entropy_over_all_answers(fitte
         assert moment == pytest.approx(by_hand, abs=1e-9)
 
 
+def test_questions_that_are_not_there_and_formulas_nobody_knows_are_clear_errors(fitted, newcomers):
+    known, asked = (part.of("new3") for part in newcomers)
+    for wrong in ([[20]], [[-1]], [0, 1]):
+        with pytest.raises(DataError, match="20 questions"):
+            fitted.information_gain(asked, known, sets=wrong)
+    with pytest.raises(DataError, match="no comparisons"):
+        fitted.information_gain(asked.take([]), known.take([]))
+    with pytest.raises(SettingsError, match="formula"):
+        fitted.information_gain(asked, known, formula="guess")
+
+
 def test_many_answers_are_drawn_by_how_likely_they_are(fitted, newcomers):
     known, asked = (part.of("new3") for part in newcomers)
     all_of_them = fitted.information_gain(asked, known, sets=[range(5)], n_draws=2000)

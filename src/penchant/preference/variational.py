@@ -439,11 +439,19 @@ class Variational(PreferenceModel):
             [sets]; a net's beliefs need not be consistent, so a value may be slightly below 0.
 
         Raises:
-            DataError: there are no questions.
+            DataError: there are no questions, or a set asks one that is not there.
+            SettingsError: there is no such formula.
             NotFittedError: the model was not fitted.
         """
         self._require_fitted()
+        if formula not in get_args(Formula):
+            raise SettingsError(f"formula must be one of {', '.join(get_args(Formula))}: got {formula!r}.")
         asked = np.arange(len(questions))[:, None] if sets is None else np.asarray(sets, dtype=np.int64)
+        if asked.ndim != 2 or ((asked < 0) | (asked >= len(questions))).any():
+            raise DataError(
+                f"sets has shape {asked.shape} and numbers from {asked.min(initial=0)} to {asked.max(initial=0)}; it "
+                f"must be [sets, size], of rows of the {len(questions)} questions."
+            )
         votes = read_votes(self.encoder, _together(known, questions))
         n_known, rng = len(known), np.random.default_rng(seed)
         require_width(votes.vectors, len(self.weights_))
