@@ -95,20 +95,20 @@ METHODS: tuple[Method, ...] = (
         "regret",
     ),
     Method(
-        "variational",
-        "what kind of wants a person has, inferred from a few choices, with how sure that is",
-        "learn",
-        "penchant.preference.variational:Variational",
-        "Poddar et al. 2024",
-        "vpl",
-    ),
-    Method(
         "reactions",
         "how likely a reply is to be loved, from logs of the few, late and one-sided signs that people leave",
         "learn",
         "penchant.preference.reactions:ReactionRate",
         "Han et al. 2025",
         "rluf",
+    ),
+    Method(
+        "variational",
+        "what kind of wants a person has, inferred from a few choices, with how sure that is",
+        "learn",
+        "penchant.preference.variational:Variational",
+        "Poddar et al. 2024",
+        "vpl",
     ),
     Method(
         "dpo",
@@ -161,6 +161,14 @@ METHODS: tuple[Method, ...] = (
         "steer",
         "penchant.steer.in_context:InContext",
         "baseline of every personalised result",
+    ),
+    Method(
+        "explain",
+        "what a set of comparisons can measure and what its people prefer, in features found without guessing",
+        "evaluate",
+        "penchant.evaluate.explain:explanation",
+        "Movva et al. 2025",
+        "wimhf",
     ),
     Method(
         "ranking_accuracy",

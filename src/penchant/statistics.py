@@ -170,7 +170,8 @@ def weighted_bootstrap(
     if n < 2:
         raise DataError(f"{n} clusters of {n_records} records, in {where}: bring a second one to resample.")
     rng = np.random.default_rng(seed)
-    values = np.array([statistic(rng.multinomial(n, np.full(n, 1 / n))[groups] * 1.0) for _ in range(n_resamples)])
+    drawn = (rng.multinomial(n, np.full(n, 1 / n))[groups].astype(np.float64) for _ in range(n_resamples))
+    values = np.array([statistic(weights) for weights in drawn])
     values = values[np.isfinite(values)]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if len(values) else (np.nan, np.nan)
     return Interval(float(statistic(np.ones(n_records))), float(low), float(high), level, n)

@@ -10,6 +10,8 @@ from penchant.evaluate.calibration import (
     log_loss,
     reliability,
 )
+from penchant.evaluate.describe import ByChat, ByPhrases, Describer, description
+from penchant.evaluate.explain import apart, effects, explanation, personal, relearnt, rewarded
 from penchant.evaluate.per_user import per_user_report
 from penchant.evaluate.ranking_accuracy import (
     Likelihoods,
@@ -33,11 +35,18 @@ from penchant.evaluate.win_rate import (
 )
 
 __all__ = [
+    "ByChat",
+    "ByPhrases",
+    "Describer",
     "Likelihoods",
+    "apart",
     "audit",
     "brier",
+    "description",
     "difficulty",
     "difficulty_trend",
+    "effects",
+    "explanation",
     "fit_temperature",
     "flip_matrix",
     "flips_by",
@@ -48,8 +57,11 @@ __all__ = [
     "loss_threshold",
     "paired_win_rate",
     "per_user_report",
+    "personal",
     "ranked_right",
+    "relearnt",
     "reliability",
+    "rewarded",
     "running_win_rate",
     "score_interval",
     "threshold_agreement",

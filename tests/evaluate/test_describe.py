@@ -1,0 +1,146 @@
+"""Names of features: what fits is proposed, what does not is not kept, and the fidelity is honest."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr
+
+from penchant.errors import DataError
+from penchant.evaluate import phrases
+from penchant.evaluate.describe import ByChat, ByPhrases, correlation, description
+
+
+def pairs_about(n=200, seed=0):
+    """Pairs in which one response has a fish; the feature is larger the more so, and positive if it is the first."""
+    rng = np.random.default_rng(seed)
+    pairs, activation = [], np.zeros(n)
+    for row in range(n):
+        plain = f"take {rng.integers(2, 90)} eggs and stir them."
+        one, other = f"fish, {plain}", f"lamp, {plain}"
+        first = rng.random() < 0.5
+        pairs.append((one, other) if first else (other, one))
+        activation[row] = (1 if first else -1) * rng.uniform(0.5, 2.0) * (row % 4 != 0)
+    return pairs, activation
+
+
+def test_correlation_is_pearsons_with_fishers_interval():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 50))
+    y += 0.5 * x
+    expected = pearsonr(x, y)
+    found, p = correlation(x, y)
+    assert found.estimate == pytest.approx(expected.statistic)
+    assert p == pytest.approx(expected.pvalue)
+    ends = expected.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((ends.low, ends.high), abs=1e-6)
+    assert correlation([1.0] * 9, y[:9])[1] == 1.0
+    assert correlation(x, x)[0].estimate == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("turned", [1, -1])
+def test_the_phrase_that_fits_is_found_and_says_which_way_round(turned):
+    pairs, activation = pairs_about()
+    found = description(ByPhrases(), pairs, turned * activation, n_features=32)
+    assert (found.text, found.sign, found.kept) == ("animals", turned, True)
+    assert found.fidelity.estimate > 0.9
+    assert found.fidelity.n <= 75, "half of the active pairs are for proposing"
+
+
+def test_a_feature_that_is_noise_gets_no_name_that_is_kept():
+    pairs, _ = pairs_about()
+    kept = [
+        description(ByPhrases(), pairs, np.random.default_rng(seed).standard_normal(200), n_features=32).kept
+        for seed in range(20)
+    ]
+    assert sum(kept) == 0
+
+
+def test_a_feature_that_is_never_active_has_no_name():
+    pairs, activation = pairs_about()
+    found = description(ByPhrases(), pairs, 0 * activation)
+    assert (found.text, found.kept, found.p) == ("", False, 1.0)
+    with pytest.raises(DataError, match="give one each"):
+        description(ByPhrases(), pairs, activation[:-1])
+
+
+def test_pairs_of_one_cluster_count_once():
+    pairs, activation = pairs_about()
+    found = description(ByPhrases(), pairs, activation, clusters=np.repeat(np.arange(50), 4))
+    assert found.fidelity.n == 25
+
+
+class Witty:
+    """A chat model that names what it is shown and judges by what it was asked; `wrong` answers are no JSON."""
+
+    name = "witty"
+
+    def __init__(self, *, wrong=False):
+        self.asked, self.wrong = [], wrong
+
+    def complete(self, messages, *, n=1, temperature=0.7, max_tokens=256, seed=0):
+        text = messages[-1]["content"]
+        self.asked.append(text)
+        if "Which response has more" not in text:
+            said = [part.count("fish") for part in (text.split("\nA: ")[1:] or [""])]
+            return [json.dumps({"attribute": "says fish" if sum(said) else "says nothing"})] * n
+        if self.wrong:
+            return ["I would rather not say."] * n
+        a, b = text.split("\n\nA: ")[1].split("\n\nB: ")
+        more = "tie" if ("fish" in a) == ("fish" in b) else "A" if "fish" in a else "B"
+        return [json.dumps({"more": more})] * n
+
+
+def test_a_chat_model_names_and_judges_without_seeing_the_feature():
+    pairs, activation = pairs_about()
+    chat = Witty()
+    found = description(ByChat(chat), pairs, activation, n_candidates=2, n_measured=30)
+    assert (found.text, found.sign, found.kept) == ("says fish", 1, True)
+    assert found.fidelity.n == 30
+    examples = chat.asked[0].split("Pair ")[1:]
+    assert len(examples) == 8
+    assert all("fish" in example.split("B: ")[0] for example in examples), "the response with more of it is A"
+    judged = [text for text in chat.asked if "Which response" in text]
+    assert len(judged) == 30, "equal proposals are judged once"
+    assert 5 < sum("fish" in text.split("\n\nA: ")[1].split("\n\nB: ")[0] for text in judged) < 25, (
+        "who is A is drawn anew"
+    )
+
+
+def test_a_judge_without_an_answer_is_counted_and_nothing_is_kept():
+    pairs, activation = pairs_about()
+    found = description(ByChat(Witty(wrong=True)), pairs, activation, n_candidates=1, n_measured=10)
+    assert (found.kept, found.fidelity.estimate) == (False, 0.0)
+    assert ByChat(Witty()).n_calls(32) == 32 * (5 + 5 * 300)
+
+
+def test_long_responses_are_cut_where_the_page_says():
+    chat = Witty()
+    ByChat(chat).compare("says fish", [("a " * 400, "b")], seed=0)
+    assert chat.asked[0].count("a ") < 140
+    assert "…" in chat.asked[0]
+
+
+def test_every_phrase_has_a_measure_and_no_name_twice():
+    names = phrases.names()
+    assert len(names) == len(set(names)) > 180
+    assert phrases.measured([]).shape == (0, len(names))
+    assert np.isfinite(phrases.measured(["", "Hi!", "x" * 5000])).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("I cannot help with that.", "declines to answer"),
+        ("Mail jo@example.org, or see https://example.org", "gives links"),
+        ("It\u2019s $5, or 20 %.", "gives amounts of money"),
+        ("Use ```code``` here", "has blocks of code"),
+        ("The unethical choice", "says that something is wrong or unethical"),
+        ("Ethical people", "says that something is wrong or unethical"),
+        ("Is it you?", "ends with a question"),
+        ("On the other hand, no", "contrasts"),
+    ],
+)
+def test_a_text_has_more_of_what_it_says(text, phrase):
+    plain, has = phrases.measured(["The table stands there.", text])[:, phrases.names().index(phrase)]
+    assert has > plain == 0
