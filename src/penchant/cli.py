@@ -27,6 +27,7 @@ COMMANDS = {
     "chat": ("penchant.apps.chat:chat", "Talk to a model that is steered by what was learnt about a person."),
     "batch": ("penchant.apps.batch:batch", "Sample, score, encode or mine any number of rows, on one machine or many."),
     "evaluate": ("penchant.apps.evaluate:evaluate", "How well a policy ranks the pairs people judged, and could."),
+    "audit": ("penchant.apps.audit:audit", "What feedback can measure, rewards and would teach; a page to look at."),
     "reproduce": ("penchant.apps.reproduce:reproduce", "Test a paper's claim at laptop scale."),
     "methods": ("penchant.apps.methods:methods", "The methods: what each is for and where it lives."),
     "export": ("penchant.apps.records:export", "Write everything, or what one person left behind."),
