@@ -1,11 +1,7 @@
 """Bradley-Terry: finite differences, closed cases, other packages, published fits and simulated users."""
 
-import csv
-import gzip
-import json
 from pathlib import Path
 
-import choix
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -13,7 +9,6 @@ from sklearn.linear_model import LogisticRegression
 
 from penchant.errors import DataError, SettingsError
 from penchant.preference.newton import (
-    abilities,
     gradient,
     hessian,
     negative_log_likelihood,
@@ -69,20 +64,6 @@ def test_newton_agrees_with_logistic_regression_without_intercept():
     np.testing.assert_allclose(newton(difference, strength, l2=0.5).weights, other.coef_[0], atol=1e-5)
 
 
-def test_abilities_agree_with_choix():
-    rng = np.random.default_rng(2)
-    pairs = [tuple(int(k) for k in rng.choice(5, 2, replace=False)) for _ in range(200)]
-    other = choix.opt_pairwise(5, pairs, alpha=0.05, tol=1e-12)
-    first, second = np.array(pairs).T
-    ours = abilities(first, second, np.ones(200), 5, l2=0.1).abilities  # choix penalises alpha, not alpha / 2
-    np.testing.assert_allclose(ours, other - other.mean(), atol=1e-5)
-
-
-def test_three_items_whose_counts_are_exactly_four_to_two_to_one_get_these_worths():
-    result = abilities([0, 1, 0, 2, 1, 2], [1, 0, 2, 0, 2, 1], [2, 1, 4, 1, 2, 1], 3)
-    np.testing.assert_allclose(result.abilities, np.log(2) * np.array([1, 0, -1]), atol=1e-10)
-
-
 def test_swapping_both_options_changes_nothing():
     _, (difference, strength), arguments = problem()
     swapped = {**arguments, "margin": -arguments["margin"]}
@@ -115,14 +96,6 @@ def test_indifference_everywhere_gives_zero_weights():
     assert newton(difference, np.full_like(strength, 0.5), l2=0).weights.tolist() == [0, 0, 0]
 
 
-def test_aggregated_counts_equal_expanded_rows():
-    first, second, wins = np.array([0, 1, 1, 2, 0]), np.array([1, 0, 2, 0, 2]), np.array([5, 3, 4, 2, 6])
-    one = abilities(first, second, wins, 3)
-    two = abilities(np.repeat(first, wins), np.repeat(second, wins), np.ones(wins.sum()), 3)
-    np.testing.assert_allclose(one.abilities, two.abilities, atol=1e-9)
-    np.testing.assert_allclose(one.covariance, two.covariance, atol=1e-9)
-
-
 def test_the_clustered_sandwich_is_within_a_quarter_of_the_bootstrap_over_clusters():
     rng = np.random.default_rng(3)
     people, each = 150, 8
@@ -138,18 +111,6 @@ def test_the_clustered_sandwich_is_within_a_quarter_of_the_bootstrap_over_cluste
     assert (robust > 1.15 * np.sqrt(np.diag(fit.covariance))).all()
 
 
-def test_a_disconnected_comparison_graph_is_refused_by_name():
-    with pytest.raises(DataError, match=r"disconnected: items \[0, 1\]; \[2, 3\]"):
-        abilities([0, 1, 2, 3], [1, 0, 3, 2], [1, 1, 1, 1], 4)
-
-
-def test_an_item_that_always_wins_is_refused_by_name_unless_there_is_a_prior():
-    arguments = ([2, 2, 0, 1], [0, 1, 1, 0], [3, 3, 1, 1], 3)
-    with pytest.raises(DataError, match=r"Items \[2\] always win"):
-        abilities(*arguments)
-    assert np.argmax(abilities(*arguments, l2=0.1).abilities) == 2
-
-
 def test_separated_pairs_and_undetermined_weights_are_refused():
     with pytest.raises(DataError, match="separated"):
         newton([[1.0], [2.0]], [1, 1], l2=0)
@@ -162,32 +123,6 @@ def test_values_out_of_range_are_refused():
         newton([[1.0], [2.0]], [1, 1.5], l2=1)
     with pytest.raises(SettingsError, match="negative"):
         newton([[1.0]], [1], l2=-1)
-
-
-@pytest.mark.parametrize(
-    ("file", "key", "columns"),
-    [
-        ("citations.csv", "citations", ("journal1", "journal2", "win1", "win2")),
-        ("baseball.csv", "baseball", ("home.team", "away.team", "home.wins", "away.wins")),
-        ("cems_choices.csv.gz", "CEMS_rows_in_this_folder", ("school1", "school2", "win1.adj", "win2.adj")),
-    ],
-)
-def test_published_tables_give_the_abilities_and_errors_of_the_reference_package(file, key, columns):
-    if not (REFERENCE / file).exists():
-        pytest.skip("shared/data/bradley_terry_reference is not beside the repository")
-    with (gzip.open if file.endswith(".gz") else open)(REFERENCE / file, "rt", encoding="utf-8") as handle:
-        rows = [[row[c] for c in columns] for row in csv.DictReader(handle)]
-    rows = [row for row in rows if row[2] not in ("", "NA")]
-    reference = json.loads((REFERENCE / "reference_fits.json").read_text(encoding="utf-8"))[key]
-    place = {entry["item"]: k for k, entry in enumerate(reference)}
-    i, j = (np.array([place[row[c]] for row in rows]) for c in (0, 1))
-    forward, back = (np.array([float(row[c]) for row in rows]) for c in (2, 3))
-    fit = abilities(np.r_[i, j], np.r_[j, i], np.r_[forward, back], len(place))
-    base = next(k for k, entry in enumerate(reference) if entry["se"] == 0)
-    ours = fit.abilities - fit.abilities[base]
-    variance = np.diag(fit.covariance) + fit.covariance[base, base] - 2 * fit.covariance[base]
-    np.testing.assert_allclose(ours, [entry["ability"] for entry in reference], atol=1e-4)
-    np.testing.assert_allclose(np.sqrt(np.maximum(variance, 0)), [entry["se"] for entry in reference], atol=1e-4)
 
 
 @pytest.mark.parametrize("n_pairs", [0, 1, 4, 9])

@@ -6,14 +6,16 @@ Public are the model of every row of the table of methods that lives here, and w
 from typing import Any
 
 from penchant.methods import METHODS, resolve
+from penchant.preference.counts import Abilities, Counts, abilities
 from penchant.preference.model import ModelOfPeople, PreferenceModel
-from penchant.preference.newton import Abilities, Fit, abilities, newton
+from penchant.preference.newton import Fit, newton
 from penchant.preference.votes import Votes, read_votes
 
 _MODELS = {row.path.rpartition(":")[2]: row.path for row in METHODS if row.path.startswith(f"{__name__}.")}
 
 __all__ = [
     "Abilities",
+    "Counts",
     "Fit",
     "ModelOfPeople",
     "PreferenceModel",

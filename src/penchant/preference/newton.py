@@ -1,13 +1,10 @@
 """Bradley-Terry: the first option is preferred with probability sigmoid(difference @ weights - margin).
 
 All objectives are sums over pairs in nats (not means), so `l2` is the precision of a Gaussian prior on the weights.
-A tie counts as half a win for each side (`strength` 0.5). That is an approximation to the tie model of Davidson
-(1970), which gives ties a parameter of their own: abilities come out close, the probability of a tie is not modelled.
+A tie counts as half a win for each side (`strength` 0.5).
 
 Source:
     Bradley and Terry (1952), Rank analysis of incomplete block designs. Biometrika 39.
-    Hunter (2004), MM algorithms for generalized Bradley-Terry models. Annals of Statistics 32 (when a fit exists).
-    Davidson (1970), On extending the Bradley-Terry model to accommodate ties. JASA 65.
 """
 
 from collections.abc import Sequence
@@ -17,8 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
 from penchant.errors import DataError, SettingsError
@@ -43,23 +38,6 @@ class Fit:
     sandwich: Array
     n_steps: int
     objective: float
-
-
-@dataclass(frozen=True)
-class Abilities:
-    """Abilities of items.
-
-    Attributes:
-        abilities: Logits with mean zero, [n_items].
-        standard_errors: Of each ability against the mean of all, logits, [n_items].
-        covariance: Singular along the constant vector, [n_items, n_items].
-        n_steps: Newton steps taken.
-    """
-
-    abilities: Array
-    standard_errors: Array
-    covariance: Array
-    n_steps: int
 
 
 def _precision(l2: ArrayLike, dim: int) -> Array:
@@ -426,63 +404,3 @@ def _inverse(matrix: Array) -> Array:
         f"The pairs do not determine all {len(matrix)} weights (a direction without difference, or separated pairs); "
         "set l2 above 0 or drop columns."
     )
-
-
-def abilities(first: ArrayLike, second: ArrayLike, wins: ArrayLike, n_items: int, l2: float = 0) -> Abilities:
-    """Mean-zero abilities of items from aggregated counts.
-
-    Args:
-        first: Index of the winner, 0..n_items-1, int[rows].
-        second: Index of the loser, int[rows].
-        wins: How often `first` beat `second`, [rows]; a tie is half a win in each direction (an approximation).
-        n_items: Number of items.
-        l2: Prior precision of each ability.
-
-    Returns:
-        Abilities and standard errors in logits.
-
-    Raises:
-        DataError: an index or count is wrong; or, with l2=0, the comparisons fall into groups never compared, or
-            some items never lose to the others, so that no finite fit exists.
-        SettingsError: `l2` is negative.
-
-    Source:
-        Bradley and Terry (1952); Hunter (2004), assumption 1, for when the fit exists; Davidson (1970) for ties.
-
-    >>> abilities([0, 1], [1, 0], [3, 1], 2).abilities.round(4).tolist()  # log 3, halved each way
-    [0.5493, -0.5493]
-    """
-    if not l2 >= 0 or n_items < 2:
-        raise SettingsError("l2 must not be negative and there must be at least two items.")
-    i, j, count = np.asarray(first), np.asarray(second), np.asarray(wins, dtype=np.float64)
-    if not (i.ndim == 1 and i.shape == j.shape == count.shape):
-        raise DataError(f"first, second and wins have shapes {i.shape}, {j.shape}, {count.shape}; they must agree.")
-    if len(i) and not (np.issubdtype(i.dtype, np.integer) and np.issubdtype(j.dtype, np.integer)):
-        raise DataError("first and second must be whole numbers.")
-    i, j = i.astype(np.int64), j.astype(np.int64)
-    bad = (np.minimum(i, j) < 0) | (np.maximum(i, j) >= n_items) | (i == j) | ~(np.isfinite(count) & (count >= 0))
-    if bad.any():
-        raise DataError(
-            f"{bad.sum()} of {len(i)} rows, first row {np.flatnonzero(bad)[0]}, have an item outside 0..{n_items - 1}, "
-            "an item against itself or a count that is negative or not finite."
-        )
-    if l2 == 0:
-        _require_finite_fit(i[count > 0], j[count > 0], n_items)
-    # Orthonormal contrasts: n_items - 1 free directions, all with mean zero, in which the penalty is the same.
-    basis = np.linalg.svd(np.ones((1, n_items)))[2][1:].T
-    fit = newton(basis[i] - basis[j], np.ones(len(i)), l2=l2, row_weight=count)
-    covariance = basis @ fit.covariance @ basis.T
-    return Abilities(basis @ fit.weights, np.sqrt(np.diag(covariance)), covariance, fit.n_steps)
-
-
-def _require_finite_fit(winner: NDArray[np.int64], loser: NDArray[np.int64], n_items: int) -> None:
-    graph = coo_array((np.ones(len(winner)), (winner, loser)), shape=(n_items, n_items)).tocsr()
-    n_groups, group = connected_components(graph, directed=True, connection="weak")
-    if n_groups > 1:
-        parts = "; ".join(str(np.flatnonzero(group == g).tolist()) for g in range(n_groups))
-        raise DataError(f"The comparison graph is disconnected: items {parts} are never compared; add pairs or l2 > 0.")
-    n_groups, group = connected_components(graph, directed=True, connection="strong")
-    if n_groups > 1:
-        beaten = set(group[loser[group[winner] != group[loser]]].tolist())
-        top = [k for k in range(n_items) if int(group[k]) not in beaten]
-        raise DataError(f"Items {top} always win against all others, so abilities are without bound; set l2 > 0.")
