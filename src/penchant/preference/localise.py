@@ -278,7 +278,7 @@ def slopes(shared: Arrays, votes: Votes, rule: Rule) -> dict[str, NDArray[Any]]:
     """
     centre = _tensor(shared["centre"])
     # A rough optimum will do: what it lacks changes the gradient in the second order only.
-    found = localise(pairs_of(shared, votes), len(votes.people), rule, centre, tolerance=1e-3, max_steps=8)
+    found = localise(pairs_of(shared, votes), len(votes.people), rule, centre, tolerance=1e-2, max_steps=5)
     leaves = {name: _tensor(shared[name]).requires_grad_() for name in LEAVES}
     pairs = pairs_of(shared, votes, leaves)
     ahead = pairs.ahead(found.logits.softmax(1)[pairs.person], rule.score)

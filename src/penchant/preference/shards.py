@@ -57,7 +57,7 @@ class Shards:
             raise SettingsError(f"people_per_shard must be at least 1: got {people_per_shard!r}.")
         person, self.n_people = _numbered(votes.user)
         order = np.argsort(person, kind="stable")
-        self.votes = replace(votes.of(order), user=person[order], people=())
+        self.votes = replace(votes.of(order), user=person[order], people=("",) * self.n_people)
         self.people_per_shard = people_per_shard
 
     def __len__(self) -> int:
