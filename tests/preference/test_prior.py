@@ -5,7 +5,7 @@ import pytest
 
 from penchant.encoders import Attributes
 from penchant.preference import BradleyTerry
-from penchant.preference.pooled import one_standard_error, pooled
+from penchant.preference.pooled import FOLDS, apart, one_standard_error, pooled
 from penchant.preference.votes import read_votes
 from penchant.records import Comparisons, canonical_json
 
@@ -50,3 +50,15 @@ def test_the_pooled_reward_is_what_bradley_terry_learns_of_everybody():
     assert alone.l2 == model.l2_
     np.testing.assert_allclose(alone.weights, model.weights_, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(alone.scale, model.scale_)
+
+
+def test_pairs_that_share_even_some_responses_are_set_aside_by_response():
+    # Ties left out, a person who rated 30 things may have 25 pairs: fewer than responses, and yet they hang together.
+    rng = np.random.default_rng(0)
+    judged = np.stack([rng.permutation(30)[:2] for _ in range(25)])
+    for fold in range(FOLDS):
+        late, used = apart(judged, fold)
+        assert late.any()
+        assert not set(judged[late].ravel()) & set(judged[used & ~late].ravel())
+    alone = np.arange(50).reshape(25, 2)
+    assert [int(apart(alone, fold)[0].sum()) for fold in range(FOLDS)] == [9, 8, 8]

@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 
 STRENGTHS_OF_PRIOR = tuple(float(10.0**power) for power in np.arange(-1.0, 4.01, 1.0))
 FOLDS = 3
+_OF_THEIR_OWN = 1.8  # responses to a pair; of 2 none is shared
 _SHARE_SET_ASIDE = 0.3
 _FEWEST_PAIRS = 30  # below this an inner split says less than a fixed prior
 
@@ -106,15 +107,16 @@ def one_standard_error(surprises: Array) -> int:
 def apart(judged: NDArray[np.int64], fold: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which of one person's pairs are set aside in a fold, and which are used at all, each bool[pairs].
 
-    More pairs than responses hang together (a over b and b over c tell a over c): then a third of the responses is set
-    aside, and pairs of both parts are not used. Otherwise a third of the pairs is set aside, in the order they came.
+    Pairs that share responses hang together (a over b and b over c tell a over c): then a third of the responses is set
+    aside, and pairs of both parts are not used. Where pairs have responses of their own, but for a few, a third of the
+    pairs is set aside, in the order they came.
 
     Args:
         judged: number of each side's response, equal for equal responses, [pairs, 2].
         fold: 0 to FOLDS - 1.
     """
     responses = np.unique(judged)
-    if len(responses) > len(judged):
+    if len(responses) > _OF_THEIR_OWN * len(judged):
         return np.arange(len(judged)) * FOLDS // len(judged) == fold, np.ones(len(judged), dtype=bool)
     drawn = np.random.default_rng(0).permutation(responses)
     inside = np.isin(judged, drawn[np.arange(len(drawn)) * FOLDS // len(drawn) == fold])
