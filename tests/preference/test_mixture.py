@@ -1,5 +1,6 @@
 """Kinds of people: the closed forms, what little evidence may do, and who is helped by a router."""
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -91,10 +92,11 @@ def test_weights_by_hedge_are_bayes_rule_and_with_drift_part_of_them_returns():
 def test_many_people_at_once_are_learnt_as_each_alone(drift):
     rng = np.random.default_rng(0)
     person, log_likelihood = rng.integers(5, size=40), -rng.random((40, 3))
-    log_prior = np.log(rng.dirichlet(np.ones(3), size=6))  # the last one has no pairs
-    at_once = hedge_each(log_prior, log_likelihood, person, drift=drift)
+    log_prior = np.log([0.5, 0.3, 0.2])
+    begin = np.tile(log_prior, (6, 1))  # the last one has no pairs
+    at_once = hedge_each(begin, log_likelihood, person, log_prior, drift=drift)
     for row in range(6):
-        alone = hedge(log_prior[row], log_likelihood[person == row], drift=drift)[-1]
+        alone = hedge(log_prior, log_likelihood[person == row], drift=drift)[-1]
         np.testing.assert_allclose(at_once[row], alone, atol=1e-12)
 
 
@@ -137,13 +139,17 @@ def test_no_pairs_leave_a_person_like_everybody_and_one_pair_moves_them_by_its_l
     np.testing.assert_allclose(fitted.adapt("new", one).weights, expected / expected.sum(), atol=1e-6)
 
 
-def test_what_is_observed_later_adds_to_what_was_known(fitted):
+@pytest.mark.parametrize("drift", [0.0, 0.3])
+def test_what_is_observed_later_adds_to_what_was_known(fitted, drift):
     pairs = voters(["warm"], 6)
+    fitted = copy.copy(fitted)
+    fitted.drift = drift
     at_once = fitted.adapt("new", pairs)
     fitted.adapt("new", pairs.take([0, 1]))
     later = fitted.observe("new", pairs.take([2, 3, 4, 5]))
     np.testing.assert_allclose(later.weights, at_once.weights, atol=1e-9)
     assert later.n_pairs == at_once.n_pairs == 6
+    assert drift or later.log_evidence == pytest.approx(at_once.log_evidence)
 
 
 def test_a_person_who_was_sure_of_one_kind_can_still_turn_out_to_be_another(fitted):
@@ -241,6 +247,18 @@ def test_more_votes_than_decide_the_number_of_heads_still_say_what_they_are(monk
     tastes = [model.heads_ / model.scale_ for model in (exact, sampled)]
     nearest = np.abs(tastes[0][:, None] - tastes[1][None]).max(axis=2).min(axis=1)
     assert nearest.max() < 0.05
+
+
+def test_a_model_can_be_fitted_again_on_payloads_of_other_columns():
+    model = Mixture(encoder=Attributes()).fit(crowd(6))
+    wider = crowd(6).table.to_pylist()
+    rows = [row | {side: row[side][:-1] + ',"c":1.0}' for side in ("chosen", "rejected")} for row in wider]
+    assert model.fit(Comparisons.from_rows(rows)).heads_.shape[1] == 3
+
+
+def test_more_heads_than_pairs_can_tell_apart_are_warned_of():
+    with pytest.warns(UserWarning, match="6 pairs for 5 heads of 2 numbers"):
+        Mixture(encoder=Attributes(), n_heads=5).fit(crowd(3, n_each=2))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ Source:
 0.603
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
@@ -120,29 +121,40 @@ def _after(log_weights: Array, log_likelihood: Array, log_prior: Array, learning
 
 
 def hedge_each(
-    log_prior: Array, log_likelihood: Array, person: Places, *, learning_rate: float = 1.0, drift: float = 0.0
+    begin: Array,
+    log_likelihood: Array,
+    person: Places,
+    log_prior: Array,
+    *,
+    learning_rate: float = 1.0,
+    drift: float = 0.0,
 ) -> Array:
     """What `hedge` ends with for each of many people at once, [people, heads].
 
     Args:
-        log_prior: log weights at the beginning, [people, heads].
+        begin: log weights that people have already, [people, heads].
         log_likelihood: of each pair under each head, in the order they came, [pairs, heads].
-        person: row of `log_prior` of each pair, [pairs].
+        person: row of `begin` of each pair, [pairs].
+        log_prior: that weight goes back to, [heads].
         learning_rate: as in `hedge`.
         drift: as in `hedge`.
     """
     if not drift:  # then the order does not matter
-        total = [np.bincount(person, one, len(log_prior)) for one in log_likelihood.T]
-        return np.asarray(log_softmax(log_prior + learning_rate * np.stack(total, axis=1), axis=1))
-    log_weights = log_prior.copy()
+        return np.asarray(log_softmax(begin + learning_rate * _totals(log_likelihood, person, len(begin)), axis=1))
+    log_weights = begin.copy()
     order = np.argsort(person, kind="stable")
     own = person[order]
     place = np.arange(len(own)) - np.searchsorted(own, own)  # a person's first pair is 0
     turn = np.argsort(place, kind="stable")
     for rows in np.split(order[turn], np.flatnonzero(np.diff(place[turn])) + 1):
         who = person[rows]
-        log_weights[who] = _after(log_weights[who], log_likelihood[rows], log_prior[who], learning_rate, drift)
+        log_weights[who] = _after(log_weights[who], log_likelihood[rows], log_prior, learning_rate, drift)
     return log_weights
+
+
+def _totals(log_likelihood: Array, person: Places, n_people: int) -> Array:
+    """Log-likelihood of all of a person's pairs under each head, nats, [people, heads]."""
+    return np.stack([np.bincount(person, one, n_people) for one in log_likelihood.T], axis=1)
 
 
 @dataclass(frozen=True)
@@ -224,7 +236,7 @@ class Mixture(PreferenceModel):
 
     def fit(self, comparisons: Comparisons) -> Self:
         """Learn the heads, then what prompts and contexts say of them; see `PreferenceModel.fit`."""
-        votes = self._ungrouped(self._read(comparisons))
+        votes = self._ungrouped(read_votes(self.encoder, _without_contexts(comparisons)))
         prior = self._learn_heads(votes, Shards)
         self._learn_gate(votes, comparisons, prior)
         return self.route(comparisons)
@@ -273,7 +285,7 @@ class Mixture(PreferenceModel):
         return self.observe(user, comparisons)
 
     def observe(self, user: str, comparisons: Comparisons) -> HeadWeights:
-        """Learn more of a person, from where they stand: without drift, as if all had been given to `adapt` at once.
+        """Learn more of a person, from where they stand: the same as if all had been given to `adapt` at once.
 
         Args:
             user: who; somebody unknown stands where everybody does.
@@ -372,6 +384,7 @@ class Mixture(PreferenceModel):
 
     def _learn_heads(self, votes: Votes, shards: Callable[[Votes], Shards]) -> Prior:
         """Heads and shares; returns what heads are drawn to."""
+        self._warn_if_few(votes)
         some = some_people(votes, _MEASURED_ON, seed=self.seed)
         everybody = pooled(some, l2=_given(self.l2))
         choice = chosen(
@@ -388,18 +401,28 @@ class Mixture(PreferenceModel):
         crowd = one
         if not is_all or len(choice.crowd) > 1:
             everyone = shards(compact(votes))
+            tolerance = 1e-6 if is_all else 1e-5  # every pass over millions counts, and they tell no more than that
             if not is_all:
                 origin = Prior(np.zeros_like(everybody.weights), everybody.l2, everybody.scale, spread)
-                one = crowd = maximum(everyone, one, origin)
-                prior = replace(prior, centre=one.weights[0])
+                crowd = maximum(everyone, one, origin, tolerance=tolerance)
+                prior = replace(prior, centre=crowd.weights[0])
             if len(choice.crowd) > 1:
-                crowd = maximum(everyone, choice.crowd, prior)
+                crowd = maximum(everyone, choice.crowd, prior, tolerance=tolerance)
         self.scale_, self.l2_, self.prior_precision_ = everybody.scale, everybody.l2, choice.precision
         self.held_out_ = choice.held_out
         self.gate_ = self.router_ = None
         self.users_: Profiles[HeadWeights] = Profiles(HeadWeights)
         self._take(crowd)
         return prior
+
+    def _warn_if_few(self, votes: Votes) -> None:
+        needed = 0 if self.n_heads == "auto" else (self.n_heads - 1) * votes.vectors.shape[1]
+        if len(votes) < needed:
+            warnings.warn(
+                f"{len(votes)} pairs for {self.n_heads} heads of {votes.vectors.shape[1]} numbers: most of each head "
+                "will be everybody's weights. n_heads='auto' takes as many as people set aside ask for.",
+                stacklevel=4,
+            )
 
     def _take(self, crowd: Crowd) -> None:
         """Keep a crowd, the most frequent head first."""
@@ -439,12 +462,13 @@ class Mixture(PreferenceModel):
     def _nobody(self) -> HeadWeights:
         return HeadWeights(np.exp(self._log_shares), 0.0, 0)
 
-    def _hedged(self, log_prior: Array, log_likelihood: Array, person: Places) -> tuple[Array, Array]:
+    def _hedged(self, begin: Array, log_likelihood: Array, person: Places) -> tuple[Array, Array]:
         """Weights after everybody's pairs, none of them without a way back, [people, heads]; log evidence, [people]."""
-        log_weights = hedge_each(log_prior, log_likelihood, person, learning_rate=self.learning_rate, drift=self.drift)
-        weights = np.maximum(np.exp(log_weights), _LEAST_WEIGHT)
-        total = np.stack([np.bincount(person, one, len(log_prior)) for one in log_likelihood.T], axis=1)
-        return weights / weights.sum(axis=1, keepdims=True), np.asarray(logsumexp(log_prior + total, axis=1))
+        how = {"learning_rate": self.learning_rate, "drift": self.drift}
+        weights = np.exp(hedge_each(begin, log_likelihood, person, self._log_shares, **how))
+        weights = np.maximum(weights, _LEAST_WEIGHT)
+        evidence = logsumexp(begin + _totals(log_likelihood, person, len(begin)), axis=1)
+        return weights / weights.sum(axis=1, keepdims=True), np.asarray(evidence)
 
     def _evidence(self, places: Places) -> Array:
         """What is known of people beyond the population's shares, nats, [rows, heads]; of nobody known, 0."""
@@ -470,8 +494,7 @@ class Mixture(PreferenceModel):
     def _read(self, comparisons: Comparisons) -> Votes:
         """Comparisons as the heads read them: what was answered to a prompt, whatever else was said."""
         votes = read_votes(self.encoder, _without_contexts(comparisons))
-        if hasattr(self, "scale_"):
-            require_width(votes.vectors, len(self.scale_))
+        require_width(votes.vectors, len(self.scale_))
         return votes
 
     def _ungrouped(self, votes: Votes) -> Votes:

@@ -35,6 +35,7 @@ from penchant.preference.mixture import Mixture, irreducible_error
 from penchant.records import Comparisons, canonical_json
 from penchant.reproductions.verdict import Verdict
 from penchant.statistics import Interval, paired_bootstrap
+from penchant.turns import Turn
 
 CLAIM = (
     "In votes that name nobody, a mixture of heads predicts better than a single reward; routed by wishes in words "
@@ -48,7 +49,7 @@ Array = NDArray[np.float64]
 
 DIM, STRENGTH, N_ITEMS, LABELLED = 8, 4.0, 3000, 20
 COUNTS = (5, 10, 20)
-COMMON = (0.0, 0.5, 0.8, 0.95)  # share of a taste's square that all kinds have in common
+COMMON = (0.0, 0.5, 0.9)  # share of a taste's square that all kinds have in common
 WORST_OF_ONE_MIND = 0.01
 
 WISHES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -124,11 +125,15 @@ ANYBODY = ("Recommend a book.", "What should I cook tonight?", "Plan a weekend i
 
 
 class Remembered:
-    """An encoder that keeps in memory what it has read; there are about a hundred sentences."""
+    """An encoder that keeps in memory what it has read: all arms read the same responses, prompts and wishes."""
 
     def __init__(self, encoder: Encoder):
         self.encoder, self.name = encoder, encoder.name
         self._known: dict[str, Any] = {}
+
+    def payload(self, turn: Turn) -> str:
+        """What the inner encoder reads."""
+        return str(getattr(self.encoder, "payload", Turn.text)(turn))
 
     def encode(self, payloads: Sequence[str]) -> Any:
         """Vectors of the payloads, float32[n, dim]."""
@@ -137,8 +142,7 @@ class Remembered:
         return np.stack([self._known[payload] for payload in payloads])
 
 
-_MINILM = Remembered(MiniLM())
-ENCODER = Apart(Attributes([f"x{k}" for k in range(DIM)]), _MINILM)
+ENCODER = Apart(Remembered(Attributes([f"x{k}" for k in range(DIM)])), Remembered(MiniLM()))
 
 
 @dataclass(frozen=True)
@@ -359,8 +363,8 @@ def verdict(runs: list[dict[str, Any]]) -> Verdict:
         runs: what `run` gave for at least two seeds.
     """
     routed = f"router {LABELLED}"
-    surprise = _paired(runs, "three", "log_loss", "gate", "single")
-    static = _paired(runs, "three", "log_loss", "static", "single")
+    surprise = _paired(runs, "three", "log_loss", "static", "single")
+    gated = _paired(runs, "three", "log_loss", "gate", "single")
     over = {arm: _paired(runs, "three", "accuracy", routed, arm) for arm in ("single", "static")}
     placebo = _paired(runs, "one", "accuracy", routed, "single")
     strongest = max(over, key=lambda arm: _mean(runs, "three", "accuracy", arm))
@@ -373,11 +377,11 @@ def verdict(runs: list[dict[str, Any]]) -> Verdict:
         for arm in ("single", "static", routed, f"hedge {LABELLED}", "kinds named", "true tastes")
     )
     notes = [
-        f"(1) log-loss without routing, mixture minus single, millinats: {_shown(surprise, 1000)} with the gate on "
-        f"prompts, {_shown(static, 1000)} without; the theorem's gap, who knows the kind against the best single "
-        f"probability of each pair, is {1000 * np.mean([run['three']['irreducible'] for run in runs]):.0f}.",
-        f"(2) accuracy, points, router after {LABELLED} labelled pairs a wish minus single: {_shown(over['single'])}, "
-        f"minus the static mixture: {_shown(over['static'])}.",
+        f"(1) log-loss without routing, mixture minus single, millinats: {_shown(surprise, 1000)} (both read responses "
+        f"only), {_shown(gated, 1000)} with the gate on prompts; the theorem's gap, who knows the kind against the "
+        f"best probability of each pair, is {1000 * np.mean([run['three']['irreducible'] for run in runs]):.0f}.",
+        f"(2) accuracy, points, router after {LABELLED} labelled pairs of each kind minus single: "
+        f"{_shown(over['single'])}, minus the static mixture: {_shown(over['static'])}.",
         f"(3) placebo, people of one mind, points: {_shown(placebo)} (must be above -1).",
         f"Three kinds, accuracy in %: {listed}.",
         f"Five kinds (hard), accuracy in %: {hard}; log-loss mixture minus single, millinats: "
