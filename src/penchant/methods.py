@@ -79,6 +79,14 @@ METHODS: tuple[Method, ...] = (
         "secrets_rm",
     ),
     Method(
+        "ideal_point",
+        "everybody is a mixture of a few ideal points and prefers what is nearer; newcomers are found at once",
+        "learn",
+        "penchant.preference.ideal_point:IdealPoint",
+        "Chen et al. 2024",
+        "pal",
+    ),
+    Method(
         "mixture",
         "several kinds of people, found in votes that do not say whose they are; a person or a wish finds its kind",
         "learn",
