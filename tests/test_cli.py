@@ -57,7 +57,7 @@ def test_help_and_import_load_neither_torch_nor_arrow():
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_every_command_explains_itself_and_all_its_options(called, name):
-    code, out, _ = called(name, "--help")
+    code, out, _ = called(*name.split(), "--help")
     assert code == 0
     assert "--print-config" in out
     for option in out.split("Options:")[1].split("\n  --")[1:]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from penchant.apps.tables import methods_table, people_table
-from penchant.cli import COMMANDS
+from penchant.cli import COMMANDS, GROUPS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def test_the_tables_are_those_that_were_measured():
 @functools.cache
 def explained(name):
     return subprocess.run(
-        [sys.executable, "-m", "penchant", name, "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "penchant", *name.split(), "--help"], capture_output=True, text=True, check=True
     ).stdout
 
 
@@ -41,11 +41,12 @@ def test_every_command_on_a_page_exists_and_its_options_too(page):
     blocks = re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     for line in re.findall(r"^penchant .*$", "\n".join(blocks), re.MULTILINE):
         words = shlex.split(line, comments=True)
-        assert words[1] in COMMANDS, line
+        name = " ".join(words[1:3]) if words[1] in GROUPS else words[1]
+        assert name in COMMANDS, line
         options = [word.split("=")[0] for word in words if word.startswith("--") and ".settings" not in word]
         free = [option for option in options if option.startswith("--settings.")]
         for option in set(options) - set(free):
-            assert option in explained(words[1]), f"{line}: {option}"
+            assert option in explained(name), f"{line}: {option}"
 
 
 def test_the_readmes_commands_run_on_a_file_of_ones_own(tmp_path, own_cache):

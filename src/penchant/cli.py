@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import click
 
 from penchant import __version__
 from penchant.errors import PenchantError, SettingsError, nearest
+
+GROUPS = {"evaluate": "How well something does: a policy, systems in an arena, a recommender."}
 
 COMMANDS = {
     "demo": ("penchant.apps.demo:demo", "Feedback in; a model of each person, a steered model and a report out."),
@@ -26,7 +28,9 @@ COMMANDS = {
     "align": ("penchant.apps.align:align", "Train a language model on preferences."),
     "chat": ("penchant.apps.chat:chat", "Talk to a model that is steered by what was learnt about a person."),
     "batch": ("penchant.apps.batch:batch", "Sample, score, encode or mine any number of rows, on one machine or many."),
-    "evaluate": ("penchant.apps.evaluate:evaluate", "How well a policy ranks the pairs people judged, and could."),
+    "evaluate policy": ("penchant.apps.evaluate:policy", "How well a policy ranks the pairs people judged, and could."),
+    "evaluate leaderboard": ("penchant.apps.evaluate:leaderboard", "Systems by votes between two of them."),
+    "evaluate item-fairness": ("penchant.apps.evaluate:item_fairness", "Does every item get its share of showings?"),
     "audit": ("penchant.apps.audit:audit", "What feedback can measure, rewards and would teach; a page to look at."),
     "reproduce": ("penchant.apps.reproduce:reproduce", "Test a paper's claim at laptop scale."),
     "methods": ("penchant.apps.methods:methods", "The methods: what each is for and where it lives."),
@@ -78,23 +82,45 @@ def _unknown_apart(args: list[str], known: set[str]) -> tuple[list[str], list[st
 
 
 class Commands(click.Group):
-    """Lists commands without importing them."""
+    """Lists commands without importing them.
+
+    Args:
+        before: the word before the names of these commands; empty for those that stand alone, and the groups.
+        settings: of click's own group.
+    """
+
+    def __init__(self, *, before: str = "", **settings: Any):
+        super().__init__(**settings)
+        self.before = before
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What each command is for, in the order people meet them."""
+        found: dict[str, str] = {}
+        for full, (_, title) in COMMANDS.items():
+            first, _, second = full.partition(" ")
+            if self.before:
+                found |= {second: title} if first == self.before else {}
+            else:
+                found[first] = GROUPS.get(first, title)
+        return found
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Names in the order people meet them."""
-        return list(COMMANDS)
+        return list(self.titles)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """The command, imported now."""
-        if name not in COMMANDS:
-            raise click.UsageError(f"No command is called {name!r}: {nearest(name, COMMANDS)}")
-        path, title = COMMANDS[name]
-        return command(name, path, title)
+        """The command, imported now, or the group of them."""
+        if name not in self.titles:
+            raise click.UsageError(f"No command is called {name!r}: {nearest(name, self.titles)}")
+        if not self.before and name in GROUPS:
+            return Commands(before=name, name=name, help=GROUPS[name], short_help=GROUPS[name])
+        return command(name, *COMMANDS[f"{self.before} {name}".strip()])
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """The table in `--help`."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, title) for name, (_, title) in COMMANDS.items()])
+            formatter.write_dl(list(self.titles.items()))
 
 
 def command(name: str, path: str, title: str) -> click.Command:
@@ -183,11 +209,12 @@ def _run(function: Callable[..., Any], given: dict[str, Any], free: list[str], e
         if outcome.text:
             click.echo(outcome.text, err=to_stdout)
         if given["json"]:
-            line = json.dumps(outcome.data, ensure_ascii=False)
+            records = [outcome.data] if isinstance(outcome.data, Mapping) else outcome.data
+            written = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
             if to_stdout:
-                click.echo(line)
+                click.echo(written, nl=False)
             else:
-                Path(given["json"]).write_text(line + "\n", encoding="utf-8")
+                Path(given["json"]).write_text(written, encoding="utf-8")
     except PenchantError as error:
         if given["debug"]:
             traceback.print_exc()

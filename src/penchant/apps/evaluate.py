@@ -1,15 +1,25 @@
-"""`penchant evaluate`: how well a policy ranks the pairs that people judged, and how well it could at best."""
+"""`penchant evaluate`: a policy on pairs that people judged, systems by votes between them, a recommender's lists."""
 
+import math
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from penchant.apps import report
 from penchant.apps.data import Data, shown_drops
 from penchant.apps.outcome import Outcome
+from penchant.errors import DataError
+from penchant.evaluate.item_fairness import exposure, measures
+from penchant.evaluate.leaderboard import leaderboard as rank
 from penchant.evaluate.ranking_accuracy import Likelihoods, RankedRight, audit
+from penchant.feedback.chunk import shown
+from penchant.feedback.importing import read
+from penchant.feedback.reading import chunks
+from penchant.records import Battles
 from penchant.turns import turns
 
 
-def evaluate(
+def policy(
     *, data: Data = Data(limit=200), model: str = "small-chat", adapter: Path | None = None, beta: float = 0.1
 ) -> Outcome:
     """Ranking accuracy of a policy on people's comparisons: observed, and the best that its training could reach.
@@ -23,7 +33,7 @@ def evaluate(
     from penchant.policies.language import LanguagePolicy  # torch takes seconds, which `--help` need not wait for
 
     comparisons, dropped, _ = data.comparisons()
-    policy = LanguagePolicy(model, adapter=adapter)
+    language = LanguagePolicy(model, adapter=adapter)
     prompts, chosen, rejected = (comparisons.table[name].to_pylist() for name in ("prompt", "chosen", "rejected"))
     contexts = comparisons.table["context"].to_pylist()
     forms = [turn.form for turn in turns(comparisons, "chosen")]
@@ -31,7 +41,7 @@ def evaluate(
 
     def likelihoods(*, reference: bool) -> Likelihoods:
         pairs = [list(pair) for pair in zip(chosen, rejected, strict=True)]
-        scores = policy.log_probabilities(prompts, pairs, condition=contexts, form=forms, reference=reference)
+        scores = language.log_probabilities(prompts, pairs, condition=contexts, form=forms, reference=reference)
         columns = [[row[i].sum for row in scores] for i in (0, 1)] + [
             [row[i].n_tokens for row in scores] for i in (0, 1)
         ]
@@ -68,3 +78,75 @@ def evaluate(
         "shorter": found.shorter.accuracy.estimate,
     }
     return Outcome(data_line, "\n".join(lines))
+
+
+def leaderboard(file: Path, *, format: str = "auto", level: float = 0.95) -> Outcome:
+    """Systems by votes between two of them: Bradley-Terry scores, with intervals over people where votes name them.
+
+    A tie is half a win for each; votes that found both bad are left out and counted.
+
+    Args:
+        file: votes in any format that `penchant import` knows.
+        format: auto, or the name of a format.
+        level: of the intervals.
+    """
+    imported = read(file, format=format)
+    battles = imported.records.get("battle")
+    if not isinstance(battles, Battles) or not len(battles):
+        held = ", ".join(f"{len(table)} {kind} records" for kind, table in imported.records.items()) or "no records"
+        raise DataError(f"{shown(file)} holds no votes between two systems, but {held}.")
+    board = rank(battles, level=level)
+    over = "people" if board.by_person else "votes"
+    rows = [
+        [str(place), row.system, f"{row.score:.0f}", f"[{row.ci_low:.0f}, {row.ci_high:.0f}]", str(row.votes)]
+        for place, row in enumerate(board.standings, 1)
+    ]
+    lines = [
+        f"{board.n_votes} votes between {len(board.systems)} systems; {board.n_both_bad} that found both bad left out.",
+        report.Table(("", "system", "score", f"{100 * level:g} % over {over}", "votes"), rows).text(),
+    ]
+    lines += [f"Scores are shrunk: {board.why_prior}."] if board.why_prior else []
+    lines += [shown_drops(dict(imported.dropped))] if imported.dropped else []
+    found = {
+        "systems": [asdict(row) for row in board.standings],
+        "both_bad": board.n_both_bad,
+        "dropped": dict(imported.dropped),
+        "why_prior": board.why_prior,
+    }
+    return Outcome(found, "\n".join(lines))
+
+
+def item_fairness(file: Path, *, patience: float = 0.8) -> Outcome:
+    """Whether every item of a catalogue gets its share of what a recommender shows, by all measures in both forms.
+
+    Each record holds `n_items` and `recommendations`, a list of items numbered from 1 on for each user, best first;
+    `case` or another name may say whose lists they are. A measure without a value is null, and its reason is in
+    `why_not`.
+
+    Args:
+        file: JSON, JSON lines, or any other form of such records.
+        patience: chance that a user goes on to the next place, for II-D and AI-D.
+    """
+    records: list[dict[str, Any]] = []
+    shown_rows: list[list[str]] = []
+    for number, record in enumerate((row for chunk in chunks(file) for row in chunk.listed()), 1):
+        lists, n_items = record.get("recommendations"), record.get("n_items")
+        if not isinstance(lists, list) or not isinstance(n_items, int):
+            raise DataError(
+                f"{shown(file)}, record {number}: `recommendations` must be a list of lists and `n_items` a whole "
+                f"number; it has {sorted(record)}."
+            )
+        try:
+            found = measures(exposure([[item - 1 for item in one] for one in lists], n_items), patience=patience)
+        except (DataError, TypeError) as error:
+            raise DataError(f"{shown(file)}, record {number}, items counted from 0: {error}") from error
+        values = {name: None if math.isnan(one.value) else one.value for name, one in found.items()}
+        why_not = {name: one.why_not for name, one in found.items() if one.why_not}
+        name = str(record.get("case", number))
+        records.append({"case": name, **values, "why_not": why_not})
+        corrected = [f"{one.value:.3f}" for key, one in found.items() if key.endswith("_our")]
+        shown_rows.append([name, *corrected])
+    if not records:
+        raise DataError(f"{shown(file)} holds no records.")
+    head = ("corrected", "Jain ↑", "QF ↑", "Ent ↑", "Gini ↓", "Gini-w ↓", "FSat ↑")
+    return Outcome(records, report.Table(head, shown_rows).text())

@@ -1,7 +1,7 @@
 """What a command of the command line ends with."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,9 @@ class Outcome:
     """The result of one command.
 
     Attributes:
-        data: what scripts read (`--json`), made of plain values.
+        data: what scripts read (`--json`), made of plain values; several records are a line each.
         text: what people read.
     """
 
-    data: Mapping[str, Any]
+    data: Mapping[str, Any] | Sequence[Mapping[str, Any]]
     text: str

@@ -1,0 +1,92 @@
+"""Leaderboards: choix on the same votes, coverage of intervals, whose votes they are, and votes that order nothing."""
+
+import choix
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from penchant.errors import DataError
+from penchant.evaluate.leaderboard import POINTS, leaderboard
+from penchant.records import Battles
+
+
+def battles(n=3000, n_systems=6, *, seed=0, truth=None, ties=0.15, n_people=0, whims=0.0):
+    rng = np.random.default_rng(seed)
+    truth = np.linspace(-1, 1, n_systems) if truth is None else truth
+    people = rng.integers(n_people, size=n) if n_people else None
+    liking = truth + whims * rng.standard_normal((max(n_people, 1), n_systems))
+    rows = []
+    for vote in range(n):
+        a, b = rng.choice(n_systems, 2, replace=False)
+        who = 0 if people is None else people[vote]
+        wins = rng.random() < expit(liking[who, a] - liking[who, b])
+        outcome = "tie" if rng.random() < ties else "a" if wins else "b"
+        row = {"system_a": f"s{a}", "system_b": f"s{b}", "outcome": outcome}
+        rows.append(row if people is None else row | {"user": f"u{who}"})
+    return Battles.from_rows(rows)
+
+
+def test_scores_are_those_of_choix_with_a_tie_as_half_a_win_for_each():
+    votes = battles(500)
+    rows = votes.table.to_pylist()
+    pairs = []
+    for row in rows:
+        a, b = int(row["system_a"][1:]), int(row["system_b"][1:])
+        pairs += {"a": [(a, b)] * 2, "b": [(b, a)] * 2, "tie": [(a, b), (b, a)]}[row["outcome"]]
+    theirs = choix.opt_pairwise(6, pairs, tol=1e-12)
+    theirs = 1000 + POINTS * (theirs - theirs.mean())
+    ours = {row.system: row.score for row in leaderboard(votes).standings}
+    np.testing.assert_allclose([ours[f"s{place}"] for place in range(6)], theirs, atol=1e-4)
+    assert sum(ours.values()) == pytest.approx(6000)
+
+
+def test_the_best_comes_first_and_votes_are_counted():
+    board = leaderboard(battles())
+    scores = [row.score for row in board.standings]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(row.votes for row in board.standings) == 2 * board.n_votes == 6000
+    assert board.why_prior == ""
+
+
+@pytest.mark.parametrize("whims", [0.0, 1.0])
+def test_intervals_hold_the_truth_about_as_often_as_they_say_also_where_people_differ(whims):
+    truth = np.linspace(-0.5, 0.5, 4)
+    inside, over_votes = [], []
+    for seed in range(60):
+        votes = battles(600, 4, seed=seed, truth=truth, ties=0.0, n_people=40, whims=whims)
+        board = leaderboard(votes)
+        assert board.by_person
+        # What people like on average: of whims the logistic curve keeps less than the whole distance.
+        shrunk = truth / np.sqrt(1 + np.pi / 8 * 2 * whims**2)
+        inside += [row.ci_low <= 1000 + POINTS * shrunk[int(row.system[1:])] <= row.ci_high for row in board.standings]
+        half = 1.96 * POINTS * np.sqrt(np.diag(board.fit.sandwich))
+        over_votes += [
+            abs(row.score - 1000 - POINTS * shrunk[int(row.system[1:])]) <= half[board.systems.index(row.system)]
+            for row in board.standings
+        ]
+    assert 0.88 <= np.mean(inside) <= 0.99
+    if whims:
+        assert np.mean(over_votes) < np.mean(inside) - 0.03  # votes of one person are no independent votes
+
+
+def test_votes_that_found_both_bad_order_nothing_and_are_counted():
+    votes = battles(200).table.to_pylist()
+    bad = [{"system_a": "s0", "system_b": "s5", "outcome": "both_bad"}] * 50
+    with_bad, without = leaderboard(Battles.from_rows([*votes, *bad])), leaderboard(Battles.from_rows(votes))
+    assert with_bad.standings == without.standings
+    assert (with_bad.n_votes, with_bad.n_both_bad) == (200, 50)
+    with pytest.raises(DataError, match="None of 50 votes"):
+        leaderboard(Battles.from_rows(bad))
+
+
+def test_systems_that_were_never_compared_get_a_prior_and_it_is_said():
+    apart = [
+        {"system_a": a, "system_b": b, "outcome": outcome}
+        for a, b in (("x", "y"), ("v", "w"))
+        for outcome in ("a", "a", "b")
+    ]
+    board = leaderboard(Battles.from_rows(apart))
+    assert board.why_prior.startswith("2 groups of systems were never compared with each other")
+    always = leaderboard(Battles.from_rows([{"system_a": "x", "system_b": "y", "outcome": "a"}] * 3))
+    assert "every time" in always.why_prior
+    assert np.isfinite([row.ci_high for row in always.standings]).all()
