@@ -159,7 +159,7 @@ class Strength(PreferenceModel):
         voted_: strength, spread and group of each pair, in the order they came; not saved.
         actions_: what was done to each; not saved.
         scale_: standard deviation of each feature, frozen, [dim].
-        sharpness_: what rewards are multiplied by, measured on labels set aside: margins make a net too sure of itself.
+        sharpness_: what rewards are multiplied by to be log-odds of labels: margins make a net too sure of itself.
         prior_precision_: as given or measured.
         users_: a `UserPosterior` for each person adapted to; its weights come on top of everybody's reward.
 
@@ -329,8 +329,15 @@ class Strength(PreferenceModel):
             patience=5,
         )
         self._nets.double()  # so that a response scores the same alone and among others
-        ahead = differences_of(self._nets, held).mean(dim=0).numpy()
-        self.sharpness_ = _sharpness(ahead, held) if aside.any() else 1.0
+        self.sharpness_ = 1.0
+        if self.voted_.strength.any():
+            # As sure as voters who never saw a label turn out to be right to be: of all labels, not of a few set aside.
+            ahead = differences_of(self._nets, held if aside.any() else votes).mean(dim=0).numpy()
+            said = self.voted_.logits[aside] if aside.any() else self.voted_.logits
+            ratio = np.sqrt((said**2).mean() / max((ahead**2).mean(), 1e-12))
+            self.sharpness_ = _sharpness(self.voted_.logits, votes) * float(ratio)
+        elif aside.any():
+            self.sharpness_ = _sharpness(differences_of(self._nets, held).mean(dim=0).numpy(), held)
 
     def _loss(self, data: Pairs, rows: Tensor, shifted: Tensor | None) -> Tensor:
         """Of a batch, nats, summed over nets: each learns as if it were alone.

@@ -58,7 +58,7 @@ Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 DIM = 24
 TREATMENTS = ("keep", "flip", "soften", "margin", "flip+margin", "soften+margin")
-_SIZES = {"tiny": (120, 100), "quick": (1000, 2000), "full": (1500, 3000)}  # pairs to learn from, pairs to test on
+_SIZES = {"tiny": (120, 100), "quick": (800, 2000), "full": (1000, 3000)}  # pairs to learn from, pairs to test on
 _NOISE = {"tiny": (0.0, 0.2), "quick": (0.0, 0.2), "full": (0.0, 0.1, 0.2, 0.3)}
 _WORTH = 2.0  # spread of the true difference of two answers, logits
 _N_SHIFTED, _K = 200, 4
@@ -178,8 +178,9 @@ def treatments(
     found["filtered by a single model"] = learnt(pairs.take(np.flatnonzero(sure >= np.quantile(sure, 0.2))))
     found["random flip (placebo)"] = learnt(turned_round(pairs, rng.random(len(pairs)) < 0.2))
     found["oracle flip"] = learnt(turned_round(pairs, turned))
-    found["keep, contrast on differences"] = learnt(pairs, contrast=0.3)
-    found["keep, contrast on responses"] = learnt(pairs, contrast=0.3, contrast_on="response")
+    if turned.any():
+        found["keep, contrast on differences"] = learnt(pairs, contrast=0.3)
+        found["keep, contrast on responses"] = learnt(pairs, contrast=0.3, contrast_on="response")
     return found
 
 
@@ -375,7 +376,9 @@ def verdict(runs: list[dict[str, Any]]) -> Verdict:
         + ".",
     ]
     for noise in runs[0]["accuracy"]:
-        means = {arm: float(np.mean([run["accuracy"][noise][arm] for run in runs])) for arm in _arms(runs)}
+        means = {
+            arm: float(np.mean([run["accuracy"][noise][arm] for run in runs])) for arm in runs[0]["accuracy"][noise]
+        }
         listed = ", ".join(f"{arm} {100 * means[arm]:.1f}" for arm in sorted(means, key=lambda arm: -means[arm]))
         notes.append(f"Accuracy with {100 * float(noise):.0f} % turned round, %: {listed}.")
     for noise in runs[0]["detection"]:
@@ -417,10 +420,6 @@ def _mean(runs: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) 
     return float(np.mean([value(run) for run in runs]))
 
 
-def _arms(runs: list[dict[str, Any]]) -> list[str]:
-    return list(runs[0]["accuracy"]["0.2"])
-
-
 def _said(holds: bool) -> str:
     return "holds" if holds else "does not hold"
 
@@ -445,11 +444,17 @@ def figure(runs: list[dict[str, Any]]) -> Any:
 
     drawing = Figure(figsize=(10, 4.5), layout="constrained")
     left, right_ = drawing.subplots(1, 2, width_ratios=[3, 2])
-    noises = [float(noise) for noise in runs[0]["accuracy"]]
-    for arm in _arms(runs):
-        means = [np.mean([run["accuracy"][noise][arm] for run in runs]) for noise in runs[0]["accuracy"]]
+    for arm in runs[0]["accuracy"]["0.2"]:
+        measured = [noise for noise in runs[0]["accuracy"] if arm in runs[0]["accuracy"][noise]]
+        means = [np.mean([run["accuracy"][noise][arm] for run in runs]) for noise in measured]
         is_ours = arm in ("keep", "flip+margin")
-        left.plot(noises, means, "o-" if is_ours else ".--", label=arm, linewidth=2.5 if is_ours else 1)
+        left.plot(
+            [float(noise) for noise in measured],
+            means,
+            "o-" if is_ours else ".--",
+            label=arm,
+            linewidth=2.5 if is_ours else 1,
+        )
     left.set_xlabel("share of labels turned round")
     left.set_ylabel("accuracy on true preferences")
     left.legend(fontsize=7)
