@@ -100,6 +100,21 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
             "preference": 1.75,
         }
     ],
+    "reversals": [
+        {
+            "id": 1,
+            "prompt": "Tea?",
+            "response_a": "Yes.",
+            "response_b": "Yes, with milk, and sit down.",
+            "criteria_x": "short",
+            "criteria_y": "warm",
+            "category_x": "form",
+            "category_y": "tone",
+            "scenario_x": "in a hurry",
+            "scenario_y": "a guest",
+            "profile_0": "a busy nurse",
+        }
+    ],
     "alpaca_eval_scores": [{"instruction_index": 0, "model": "new", "preference": 1.25, "length_model": 10}],
     "judge_verdicts": [
         {"id": "a/0", "judge": "j", "winner_original_order": "2", "winner_swapped_order": "1", "label": 1}

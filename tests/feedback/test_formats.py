@@ -156,6 +156,22 @@ def test_an_alpaca_preference_is_the_probability_of_the_second_output() -> None:
     assert (other["chosen"], other["rejected"], other["strength"]) == ("Hello", "Hi!", 0.75)
 
 
+def test_a_reversal_is_judged_both_ways_by_criterion_and_by_scenario() -> None:
+    records = [record for _, record in made("reversals")]
+    first, second = SAMPLES["reversals"][0]["response_a"], SAMPLES["reversals"][0]["response_b"]
+    assert [(r["context"], r["chosen"], r["rejected"], r["aspect"]) for r in records] == [
+        ("short", first, second, "criteria"),
+        ("warm", second, first, "criteria"),
+        ("in a hurry", first, second, "scenario"),
+        ("a guest", second, first, "scenario"),
+    ]
+    assert json.loads(records[0]["extra"])["profile_0"] == "a busy nurse"
+    one_sided = {**SAMPLES["reversals"][0], "scenario_y": ""}
+    assert [record["aspect"] for _, record in made("reversals", one_sided)] == ["criteria", "criteria"]
+    with pytest.raises(RowError, match="neither"):
+        made("reversals", {**one_sided, "criteria_y": "short"})
+
+
 def test_an_alpaca_preference_without_texts_is_a_battle_against_the_baseline() -> None:
     items = Items("instructions", {"0": {"instruction": "Say hi."}})
     battle = only("alpaca_eval_scores", items=items)
