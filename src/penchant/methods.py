@@ -119,6 +119,22 @@ METHODS: tuple[Method, ...] = (
         "vpl",
     ),
     Method(
+        "context",
+        "which answer is better in which context, and what a person goes by who does not say",
+        "learn",
+        "penchant.preference.context:ContextAware",
+        "Pitis et al. 2024",
+        "context_aware",
+    ),
+    Method(
+        "few_shot",
+        "a language model that reads a person's labelled pairs before it judges, trusted as far as it helps",
+        "learn",
+        "penchant.preference.few_shot:FewShot",
+        "Singh et al. 2025",
+        "fspo",
+    ),
+    Method(
         "dpo",
         "train a policy on pairs or ranked lists, with any pairwise objective",
         "align",
@@ -147,6 +163,14 @@ METHODS: tuple[Method, ...] = (
         "penchant.align.rejection_sampling:RejectionSampling",
         "Wang et al. 2024",
         "dpa",
+    ),
+    Method(
+        "fspo",
+        "train a policy to act on a person's labelled pairs that it reads, with no training for the person",
+        "align",
+        "penchant.align.few_shot:FSPO",
+        "Singh et al. 2025",
+        "fspo",
     ),
     Method(
         "rps",

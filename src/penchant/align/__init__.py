@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penchant.align.dpo import DPO
+    from penchant.align.few_shot import FSPO
     from penchant.align.recipe import TrainerSettings
     from penchant.align.rejection_sampling import RejectionSampling
     from penchant.align.reward_model import RewardModel
     from penchant.align.supervised import Supervised
     from penchant.align.trainer import TrainResult, train
 
-__all__ = ["DPO", "RejectionSampling", "RewardModel", "Supervised", "TrainResult", "TrainerSettings", "train"]
+__all__ = ["DPO", "FSPO", "RejectionSampling", "RewardModel", "Supervised", "TrainResult", "TrainerSettings", "train"]
 
 _HOMES = {
     "DPO": "dpo",
+    "FSPO": "few_shot",
     "RejectionSampling": "rejection_sampling",
     "RewardModel": "reward_model",
     "Supervised": "supervised",

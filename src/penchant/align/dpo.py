@@ -35,7 +35,7 @@ from penchant.align.preferred import (
 from penchant.errors import SettingsError, UnknownNameError, nearest
 from penchant.policies.language import LanguagePolicy
 from penchant.policies.sequences import TokenLogProbabilities
-from penchant.records import Comparisons, Rankings
+from penchant.records import Comparisons, Rankings, Records
 
 Objective = Callable[..., Tensor]
 
@@ -71,7 +71,7 @@ class DPO:
     """
 
     trains = LanguagePolicy
-    reads = (Comparisons, Rankings)
+    reads: tuple[type[Records], ...] = (Comparisons, Rankings)
 
     def __init__(
         self,
