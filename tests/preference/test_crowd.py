@@ -196,6 +196,16 @@ def test_two_people_who_want_opposite_things_are_two_heads():
     assert len(chosen(votes, pooled(votes)).crowd) == 2
 
 
+@pytest.mark.parametrize(("width", "found"), [(2.0, True), (0.001, False)])
+def test_heads_that_begin_apart_stay_apart_and_those_that_begin_together_merge(width, found):
+    votes, _ = votes_of(THREE, 3000, 1, seed=1000, named=False)
+    everybody = pooled(votes)
+    prior = Prior(everybody.weights, 1.0, everybody.scale, moment(votes, everybody.scale))
+    begin = wide_start(3, prior, np.random.default_rng(0), width=width)
+    crowd = maximum(Shards(compact(votes)), begin, prior, tolerance=1e-4, max_steps=60)
+    assert (closeness(crowd.weights / everybody.scale, THREE).min() > 0.9) == found
+
+
 def test_people_are_drawn_whole():
     votes, _ = votes_of(THREE, 50, 4)
     some = some_people(votes, 60, seed=0)
