@@ -56,7 +56,7 @@ def test_the_reason_is_found_named_and_weighed(found):
     assert asks["win_rate"][1] > 0.6
     assert asks["fidelity"][0] > 0.8
     assert data["auc"]["length"][1] < 0.5 < 0.6 < data["auc"]["5 features"][1]
-    assert data["explained"]["5"][1] > 0.4
+    assert data["explained"]["5 features"][1] > 0.4
     assert "questions" in text
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import penchant
 from penchant.apps import report
-from penchant.apps.audit_page import Audited, Changed, Feature, Judged, facts, numbers, sections
+from penchant.apps.audit_page import Audited, Changed, Feature, Judged, facts, numbers, sections, summary
 from penchant.apps.data import Data
 from penchant.apps.learn import encoder_of
 from penchant.apps.outcome import Outcome
@@ -130,7 +130,7 @@ def audit(
         footer=f"penchant {penchant.__version__}, seed {seed}, encoder {encoder}, names by {describer.name}. Made by "
         "`penchant audit`; after Movva, Milli, Min and Pierson (2025).",
     )
-    text = "\n\n".join([*facts(audited), *(table.text() for section in page[:3] for table in section.tables)])
+    text = "\n\n".join([*facts(audited), page[0].tables[0].text(), summary(audited).text()])
     return Outcome(numbers(audited) | {"report": str(out / REPORT)}, f"{text}\n\nThe report: {out / REPORT}")
 
 

@@ -66,11 +66,15 @@ class Feature:
     like: int | None
 
     @property
+    def words(self) -> str:
+        """What it is called, with a doubt where so many tries could have given the name by chance."""
+        said = self.description
+        return said.text if said.kept else f"perhaps: {said.text}" if said.text else "no name"
+
+    @property
     def name(self) -> str:
         """Number, words and fidelity; the fidelity is never left out."""
-        said = self.description
-        words = said.text if said.kept else f"perhaps: {said.text}" if said.text else "no name"
-        return f"{self.number}. {words} (r {said.fidelity.estimate:.2f})"
+        return f"{self.number}. {self.words} (r {self.description.fidelity.estimate:.2f})"
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,21 @@ def facts(audited: Audited) -> list[str]:
     return [*told, f"{shown_drops(dict(audited.dropped))}."] if audited.dropped else told
 
 
+def summary(audited: Audited) -> report.Table:
+    """The features that say most, for a terminal."""
+    most = list(audited.found.few.values())[-1] if audited.found.few else ()
+    chosen = [audited.features[place] for place in most]
+    rows = [
+        [
+            report.cut(one.name, 50),
+            report.shown(one.effect.win_rate, signed=False, digits=0),
+            report.shown(one.effect.coefficient, scale=1.0, digits=2),
+        ]
+        for one in chosen
+    ]
+    return report.Table(("more of", "wins, %", "weight at equal length"), rows)
+
+
 def sections(audited: Audited) -> list[report.Section]:
     """The page, section by section."""
     found = [
@@ -164,18 +183,17 @@ def _knowledge(audited: Audited) -> report.Section:
     found, features = audited.found, audited.features
     names = {name: f"{name} and length" if name != "length" else "length alone" for name in found.auc}
     names |= {BLACK_BOX: "black box: all of the vectors, and length"}
-    shares = {f"{count} features": share for count, share in found.share.items()}
     rows = [
         [
             names[name],
             report.shown(area, digits=3, scale=1.0, signed=False),
-            "" if name not in shares else _share(shares[name]),
+            "" if name not in found.share else _share(found.share[name]),
         ]
         for name, area in found.auc.items()
     ]
     caption = (
         "Area under the curve on pairs held out; 0.5 is chance. Explained is the share of the black box's area beyond "
-        "0.5 that so few features reach, length included everywhere."
+        "0.5 that is reached; what length reaches alone is no merit of the features."
     )
     plot = report.dots(
         list(names.values()), list(found.auc.values()), axis="area under the curve, pairs held out", mark=0.5
@@ -231,17 +249,16 @@ def _measurable(audited: Audited) -> report.Section:
     rows = [
         [
             str(one.number),
-            (one.description.text or "no name") + (f" (like {one.like})" if one.like else ""),
+            one.words + (f" (like {one.like})" if one.like else ""),
             report.shown(one.description.fidelity, scale=1.0, digits=2, signed=False),
             str(one.description.fidelity.n),
-            "" if one.description.kept else "perhaps",
             f"{100 * one.effect.prevalence:.0f}",
             report.shown(one.effect.win_rate, signed=False, digits=0),
             report.shown(one.effect.coefficient, scale=1.0, digits=2),
         ]
         for one in sorted(features, key=lambda one: -one.effect.prevalence)
     ]
-    headings = ("no.", "more of", "fidelity r [95 %]", "pairs", "", "differ, %", "wins, %", "weight at equal length")
+    headings = ("no.", "more of", "fidelity r [95 %]", "pairs", "differ, %", "wins, %", "weight at equal length")
     plot = report.places(
         [(100 * one.effect.prevalence, 100 * one.effect.win_rate.estimate, str(one.number)) for one in features],
         axis="pairs that differ in the feature, %: what the set can measure",
@@ -353,7 +370,7 @@ def numbers(audited: Audited) -> dict[str, Any]:
         "dead": audited.n_dead,
         "names_by": audited.names_by,
         "auc": {name: _ends(area) for name, area in found.auc.items()},
-        "explained": {str(count): share and _ends(share) for count, share in found.share.items()},
+        "explained": {name: share and _ends(share) for name, share in found.share.items()},
         "few": {str(count): [place + 1 for place in chosen] for count, chosen in found.few.items()},
         "features": [
             {

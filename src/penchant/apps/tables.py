@@ -121,7 +121,7 @@ def audits_table(folder: Path) -> str:
             shown(_interval(found["auc"][name], found["held_out"]), scale=1.0, signed=False, digits=3)
             for name in ("length", "5 features", "black box")
         )
-        share = found["explained"]["5"]
+        share = found["explained"]["5 features"]
         most = (
             f"{'more' if feature['coefficient'][0] > 0 else 'less'}: {feature['description'] or 'no name'} "
             f"({feature['fidelity'][0]:.2f})"

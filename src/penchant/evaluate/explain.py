@@ -242,8 +242,8 @@ class Explanation:
         few: number of features -> which ones say most, strongest first.
         auc: what was used ("length", "5 features", "all features", "black box"; length is in all of them) -> area under
             the curve on pairs held out.
-        share: number of features -> share of the black box's area beyond one half that they reach; None if there is no
-            black box, or if it cannot be told from chance.
+        share: the same, but for the black box -> share of the black box's area beyond one half that is reached; None if
+            there is no black box, or if it cannot be told from chance.
         n_learnt: decided pairs learnt from.
         n_held_out: decided pairs held out.
         n_ties: pairs at 0.5, left out of everything but prevalence.
@@ -252,7 +252,7 @@ class Explanation:
     effects: tuple[Effect, ...]
     few: Mapping[int, tuple[int, ...]]
     auc: Mapping[str, Interval]
-    share: Mapping[int, Interval | None]
+    share: Mapping[str, Interval | None]
     n_learnt: int
     n_held_out: int
     n_ties: int
@@ -329,7 +329,7 @@ def explanation(
         effects(a, words, s, clusters=labels, level=level),
         chosen,
         areas,
-        {count: share_of(_named(count)) for count in chosen},
+        {name: share_of(name) for name in arms},
         int(seen.sum()),
         n_later,
         int((~decided).sum()),
