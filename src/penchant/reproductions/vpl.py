@@ -390,7 +390,7 @@ def figure(runs: list[dict[str, Any]]) -> Any:
     for goal, label in ((0, "decided people"), (1, "hardly decided people")):
         heights = [_mean(runs, _returns(arm, goal=goal)) for arm in arms]
         right.bar(np.arange(len(arms)) + 0.4 * goal - 0.2, heights, width=0.4, label=label)
-    right.set_xticks(range(len(arms)), arms)
+    right.set_xticks(range(len(arms)), arms, fontsize=8)
     right.set_ylabel("scaled return in the grid (1 optimal, 0 random)")
     right.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     return plot
