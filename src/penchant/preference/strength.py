@@ -312,7 +312,8 @@ class Strength(PreferenceModel):
         def surprise_aside() -> float:
             # At its best sharpness: margins make rewards large, which is no reason to stop early.
             ahead = differences_of(self._nets, held).mean(dim=0).numpy().astype(np.float64)
-            return float(surprise(_sharpness(ahead, held) * ahead - held.margin, held.strength).mean())
+            logits = _sharpness(ahead, held) * ahead - held.margin
+            return float(surprise(logits, held.strength.astype(np.float64)).mean())
 
         shifted = None
         if hasattr(self, "shifted_") and self.look_ahead:

@@ -52,7 +52,7 @@ CLAIM = (
     "unlabelled answers from elsewhere makes it more accurate there."
 )
 METRIC = "accuracy on true preferences at 20 % turned labels: flip+margin against plain"
-SEEDS = {"quick": 2, "full": 5}
+SEEDS = {"quick": 3, "full": 5}
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -63,6 +63,7 @@ _NOISE = {"tiny": (0.0, 0.2), "quick": (0.0, 0.2), "full": (0.0, 0.1, 0.2, 0.3)}
 _WORTH = 2.0  # spread of the true difference of two answers, logits
 _N_SHIFTED, _K = 200, 4
 _FIFTHS = 5
+_N_HUMAN = 700
 
 
 @dataclass(frozen=True)
@@ -274,9 +275,10 @@ def human(seed: int, progress: Callable[[str], None]) -> dict[str, Any] | None:
         return None
     rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
     rows = [row for row in rows if row["data_subset"] == row["objective"] and len(set(row["responses"])) == 2]
+    rows = rows[:: max(1, len(rows) // _N_HUMAN)]
     pairs = Comparisons.from_rows(
         {
-            "prompt": row["prompt"],
+            "prompt": _last_turn(row["prompt"]),
             "chosen": row["responses"][row["original_label"]],
             "rejected": row["responses"][1 - row["original_label"]],
         }
@@ -305,7 +307,7 @@ def human(seed: int, progress: Callable[[str], None]) -> dict[str, Any] | None:
     models["oracle flip"] = learnt(turned_round(labelled, turned), "keep", nothing)
     away, there = pairs.take(np.flatnonzero(harmless)), pairs.take(np.flatnonzero(~harmless & agreed))
     ahead = Rankings.from_rows(
-        {"prompt": row["prompt"], "responses": row["responses"]}
+        {"prompt": _last_turn(row["prompt"]), "responses": row["responses"]}
         for row, one in zip(rows, harmless, strict=True)
         if not one
     )
@@ -330,6 +332,11 @@ def human(seed: int, progress: Callable[[str], None]) -> dict[str, Any] | None:
 
 
 Columns = tuple[list[float], list[float] | None]
+
+
+def _last_turn(dialogue: str) -> str:
+    """What was said last; to read whole dialogues takes half an hour on one core."""
+    return dialogue[max(dialogue.rfind("Human:"), 0) :]
 
 
 def nested(runs: list[dict[str, Any]], pick: Callable[[dict[str, Any]], Columns]) -> Interval:
