@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from penchant.encoders import Encoder, encode_turns
-from penchant.errors import MissingExtraError, SettingsError
+from penchant.errors import DataError, MissingExtraError, SettingsError
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton
 from penchant.preference.pooled import one_standard_error, pooled, surprise
@@ -141,18 +141,22 @@ class FewShot(PreferenceModel):
 
     def _measured(self, comparisons: Comparisons, votes: Votes, l2: float) -> tuple[float, float]:
         """How much everybody's reward and the policy's count, of people set aside; (1, 0) unless clearly worse."""
-        strength = comparisons.numpy("strength")
-        able = [user for user, rows in rows_of(comparisons).items() if (strength[rows] != 0.5).sum() > self.n_shots]
+        strength, rows_by_user = comparisons.numpy("strength"), rows_of(comparisons)
+        able = [user for user, rows in rows_by_user.items() if (strength[rows] != 0.5).sum() > self.n_shots]
         if len(able) < 2 * _FEWEST_PEOPLE:
             return 1.0, 0.0
         most = max(_FEWEST_PEOPLE, self.n_windows // _WINDOWS_A_PERSON)
         chosen = np.random.default_rng(self.seed).permutation(sorted(able))[: min(most, len(able) // 2)]
-        aside = np.isin(comparisons.table["user"].to_numpy(zero_copy_only=False).astype(str), chosen)
-        early = pooled(votes.of(~aside), l2=l2)
-        rows = np.flatnonzero(aside)
+        rows = np.sort(np.concatenate([rows_by_user[user] for user in chosen.tolist()]))
         own = comparisons.take(rows)
-        found = _first_of_each(windows(own, self.n_shots, repeats=1, seed=self.seed)[0], _WINDOWS_A_PERSON)
-        found = found[: self.n_windows]
+        try:
+            found = windows(own, self.n_shots, repeats=1, seed=self.seed)[0]
+        except DataError:  # nobody was asked different questions
+            return 1.0, 0.0
+        found = _first_of_each(found, _WINDOWS_A_PERSON)[: max(self.n_windows, _FEWEST_PEOPLE)]
+        if len({window.user for window in found}) < _FEWEST_PEOPLE:
+            return 1.0, 0.0
+        early = pooled(votes.of(np.setdiff1d(np.arange(len(votes)), rows)), l2=l2)
         at = rows[[window.target for window in found]]
         shots = shots_of(own)
         asked = [([shots[row] for row in window.shots], shots[window.target]) for window in found]
@@ -162,13 +166,14 @@ class FewShot(PreferenceModel):
         label = strength[at].astype(np.float64)
         people = np.unique([window.user for window in found], return_inverse=True)[1]
         both = np.stack([ahead, lean], axis=1)
-        logits = np.empty(len(at))
-        for half in (0, 1):  # neither half of the people may choose what they are predicted with
-            learn = people % 2 != half
-            logits[~learn] = both[~learn] @ newton(both[learn], label[learn], l2=_SLIGHT).weights
-        told = np.stack([surprise(logits, label), surprise(ahead, label)], axis=1)
-        told = np.stack([np.bincount(people, column) for column in told.T], axis=1)
-        if one_standard_error(told):
+        told = []
+        for seen in (both, both[:, :1]):  # everybody's reward may be louder here, with and without the policy
+            logits = np.empty(len(at))
+            for half in (0, 1):  # neither half of the people may choose what they are predicted with
+                learn = people % 2 != half
+                logits[~learn] = seen[~learn] @ newton(seen[learn], label[learn], l2=_SLIGHT).weights
+            told.append(np.bincount(people, surprise(logits, label)))
+        if one_standard_error(np.stack(told, axis=1)):
             return 1.0, 0.0
         everybody, policy = newton(both, label, l2=_SLIGHT).weights.tolist()
         return everybody, policy
