@@ -68,6 +68,8 @@ def test_pairs_of_one_cluster_count_once():
     pairs, activation = pairs_about()
     found = description(ByPhrases(), pairs, activation, clusters=np.repeat(np.arange(50), 4))
     assert found.fidelity.n == 25
+    one_large = np.concatenate([np.zeros(180, int), np.arange(1, 21)])
+    assert description(ByPhrases(), pairs, activation, clusters=one_large).fidelity.n <= 10
 
 
 class Witty:

@@ -155,16 +155,16 @@ def description(
 def _two_halves(activation: Floats, clusters: NDArray[Any], rng: np.random.Generator) -> tuple[Places, Places]:
     """Active pairs in an order drawn at random, for proposing and for measuring; no cluster is in both or in one twice.
 
-    Where clusters are few (they hang together), pairs stand for themselves.
+    Where there are hardly any clusters at all, pairs stand for themselves.
     """
     rows = rng.permutation(np.flatnonzero(activation))
     alone = rows[np.sort(np.unique(clusters[rows], return_index=True)[1])]
-    if len(alone) < min(_FEWEST_ALONE, len(rows)):
+    if len(np.unique(clusters)) < _FEWEST_CLUSTERS:
         alone = rows
     return alone[1::2], alone[::2]
 
 
-_FEWEST_ALONE = 20
+_FEWEST_CLUSTERS = 20
 
 
 def _balanced(rows: Places, activation: Floats, n: int) -> Places:
