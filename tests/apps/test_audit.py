@@ -9,6 +9,7 @@ import pytest
 from penchant.apps import audit as auditing
 from penchant.apps import report
 from penchant.apps.data import Data
+from penchant.apps.tables import audits_table
 from penchant.errors import DataError, SettingsError
 from penchant.preference.sparse_autoencoder import SparseAutoencoder
 
@@ -181,6 +182,16 @@ def test_a_chat_model_may_name_the_features(tmp_path, monkeypatch, own_cache, ca
 def test_data_may_come_from_the_store_settings(tmp_path):
     path = feedback(tmp_path / "votes.jsonl", 300)
     assert audited(None, data=Data(path=path, limit=200), out=tmp_path / "out").data["comparisons"] <= 200
+
+
+def test_audits_of_several_sets_are_a_table_for_the_documentation(found, tmp_path):
+    _, _, data, _ = found
+    (tmp_path / "one.json").write_text(json.dumps(data))
+    (tmp_path / "two.json").write_text(json.dumps(data | {"explained": {"5 features": None}}))
+    rows = audits_table(tmp_path).splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| one", "| two"]
+    assert "more: questions back (0." in rows[0]
+    assert "black box at chance" in rows[1]
 
 
 def test_places_are_drawn_with_their_names():
