@@ -274,6 +274,12 @@ def test_the_fit_is_the_same_however_people_are_cut_into_shards():
     np.testing.assert_allclose(fits[0].reward_of(some), fits[1].reward_of(some), atol=1e-8)
 
 
+def test_vectors_are_read_as_they_are_with_the_same_result_as_standardised(fitted):
+    model, _, _, votes = fitted
+    slow, fast = (read(votes.vectors, None) for read in (model.shared_.tables, model.shared_.final_tables))
+    np.testing.assert_allclose(fast["table"], slow["table"], atol=1e-10)
+
+
 # Records and what is kept ---------------------------------------------------------------------------------------------
 
 

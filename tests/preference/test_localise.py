@@ -159,8 +159,10 @@ def test_the_gradient_of_what_is_shared_is_that_of_everybody_at_their_optimum(sc
         prior = rule.precision / 2 * (found.logits - centre).square().sum()
         return (LOSSES["logistic"](ahead, pairs.strength).value.sum() + prior).item()
 
-    sums = slopes(shared, votes, rule)
+    sums = slopes(shared, votes, rule, tolerance=1e-8, max_steps=60)
     assert sums["pairs"] == len(votes)
+    rough = slopes(shared, votes, rule)["table"]
+    assert (rough * sums["table"]).sum() > 0.99 * np.linalg.norm(rough) * np.linalg.norm(sums["table"])
     for place in ((0, 0), (7, 2), (13, 1)):
         step = np.zeros_like(shared["table"])
         step[place] = 1e-4

@@ -50,8 +50,8 @@ True
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal, NamedTuple, Self
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -157,7 +157,11 @@ class Space(nn.Module):
 
     def forward(self, responses: Tensor, prompts: Tensor | None = None, asked: Tensor | None = None) -> Tables:
         """Tables of standardised vectors [responses, dim_in], of prompts [prompts, dim_prompt], asked [responses]."""
-        f, p, reach = self.linear(responses) + self.curved(responses), self.ideals(prompts), self.log_reach.exp()
+        return self.tables(self.linear(responses) + self.curved(responses), prompts, asked)
+
+    def tables(self, f: Tensor, prompts: Tensor | None = None, asked: Tensor | None = None) -> Tables:
+        """The same of responses that are in the space already, [responses, dim]."""
+        p, reach = self.ideals(prompts), self.log_reach.exp()
         length = f.square().sum(1, keepdim=True)
         along = f @ p[0].T if len(p) == 1 else (p[asked] @ f[:, :, None])[..., 0]
         one = torch.ones_like(reach)
@@ -261,10 +265,27 @@ class Shared:
         standard = (prompts.vectors - self.prompt_mean) / self.prompt_scale
         return [*x, torch.from_numpy(standard), torch.from_numpy(prompts.asked)]
 
+    @cached_property
+    def first_layers(self) -> tuple[Array, Array]:
+        """Both layers that read vectors, as one that takes them as they are: [dim_in, dim + hidden], [dim + hidden]."""
+        linear, hidden = self.space.linear.weight, self.space.curved[0]
+        weight = torch.cat([linear, cast(nn.Linear, hidden).weight]).detach().numpy().T / self.scale[:, None]
+        bias = np.concatenate([np.zeros(len(linear)), cast(nn.Linear, hidden).bias.detach().numpy()])
+        return np.ascontiguousarray(weight), bias - self.mean @ weight
+
     def tables(self, vectors: Vectors, prompts: Prompts | None) -> dict[str, NDArray[Any]]:
         """All that people need to know of responses, and where they stand without evidence."""
         with torch.no_grad():
             return self.as_arrays(self.space(*self.tensors(vectors, prompts)), prompts)
+
+    def final_tables(self, vectors: Vectors, prompts: Prompts | None) -> dict[str, NDArray[Any]]:
+        """The same in a third of the time, once nothing shared is learnt any more."""
+        weight, bias = self.first_layers
+        first = torch.from_numpy(vectors.astype(np.float64) @ weight + bias)
+        with torch.no_grad():
+            dim = self.space.prototypes.shape[1]
+            f = first[:, :dim] + self.space.curved[1:](first[:, dim:])
+            return self.as_arrays(self.space.tables(f, *self.tensors(vectors[:0], prompts)[1:]), prompts)
 
     def as_arrays(self, tables: Tables, prompts: Prompts | None) -> dict[str, NDArray[Any]]:
         """Tables as sums over people want them."""
@@ -476,7 +497,7 @@ class IdealPoint(PreferenceModel):
         self._require_fitted()
         require_width(votes.vectors, len(self.shared_.mean))
         prompts = prompts if self.ideals == "prompt" else None
-        tables = self.shared_.tables(votes.vectors, prompts)
+        tables = self.shared_.final_tables(votes.vectors, prompts)
         named = votes.of(votes.user >= 0)
         people, shards = np.unique(named.user), Shards(named)
         rule, centre = self._rule(self.prior_precision_), torch.from_numpy(self.shared_.centre)
@@ -524,7 +545,7 @@ class IdealPoint(PreferenceModel):
         found = self.users_.get(user) if user is not None else None
         weights = self.population_ if found is None else found.weights
         return self._scores(
-            self.shared_.tables(vectors, prompts), np.broadcast_to(weights, (len(vectors), len(weights)))
+            self.shared_.final_tables(vectors, prompts), np.broadcast_to(weights, (len(vectors), len(weights)))
         )
 
     def probability(self, comparisons: Comparisons) -> Array:
@@ -534,7 +555,7 @@ class IdealPoint(PreferenceModel):
             return np.empty(0)
         votes = read_votes(self.encoder, comparisons)
         require_width(votes.vectors, len(self.shared_.mean))
-        tables = self.shared_.tables(votes.vectors, self._prompts(comparisons, votes))
+        tables = self.shared_.final_tables(votes.vectors, self._prompts(comparisons, votes))
         places = self.users_.places([*votes.people, None])[votes.user]  # -1 is the last: nobody
         weights = np.tile(self.population_, (len(votes), 1))
         if (own := places >= 0).any():

@@ -270,15 +270,17 @@ def _by_logit(pairs: Pairs, weights: Tensor, score: str) -> tuple[Tensor, Tensor
 # The sums that fitting asks shards of people for ----------------------------------------------------------------------
 
 
-def slopes(shared: Arrays, votes: Votes, rule: Rule) -> dict[str, NDArray[Any]]:
+def slopes(
+    shared: Arrays, votes: Votes, rule: Rule, *, tolerance: float = 1e-2, max_steps: int = 5
+) -> dict[str, NDArray[Any]]:
     """The loss of some people, each at their own optimum, its gradient by everything shared, and how many pairs.
 
     A person's weights stand where the person's own objective is level, so that they add nothing to the gradient (the
-    envelope theorem).
+    envelope theorem). A rough optimum will do for learning: what it lacks changes the gradient by about a per cent.
     """
     centre = _tensor(shared["centre"])
-    # A rough optimum will do: what it lacks changes the gradient in the second order only.
-    found = localise(pairs_of(shared, votes), len(votes.people), rule, centre, tolerance=1e-2, max_steps=5)
+    pairs, n_people = pairs_of(shared, votes), len(votes.people)
+    found = localise(pairs, n_people, rule, centre, tolerance=tolerance, max_steps=max_steps)
     leaves = {name: _tensor(shared[name]).requires_grad_() for name in LEAVES}
     pairs = pairs_of(shared, votes, leaves)
     ahead = pairs.ahead(found.logits.softmax(1)[pairs.person], rule.score)
