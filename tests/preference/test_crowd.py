@@ -8,6 +8,7 @@ from scipy.special import expit, logsumexp
 from penchant.preference.crowd import (
     Crowd,
     Prior,
+    _parted,
     chosen,
     compact,
     grouped_start,
@@ -212,3 +213,18 @@ def test_people_are_drawn_whole():
     assert len(some) == 60
     assert (np.bincount(some.user)[np.unique(some.user)] == 4).all()
     assert some_people(votes, 1000, seed=0) is votes
+
+
+def test_of_very_few_people_no_vote_set_aside_is_about_a_response_that_was_seen():
+    rng = np.random.default_rng(0)
+    first = rng.integers(12, size=60)
+    second = (first + rng.integers(1, 12, size=60)) % 12
+    ones = np.ones(60, np.float32)
+    votes = Votes(np.eye(12, dtype=np.float32), first, second, ones, 0 * ones, np.repeat([0, 1], 30), ("a", "b"))
+    kept, aside = _parted(votes, 2)
+    assert aside.any()
+    assert not (aside & ~kept).any()
+    for person in (0, 1):
+        own = votes.user == person
+        seen = {*first[own & kept & ~aside], *second[own & kept & ~aside]}
+        assert not seen & {*first[own & aside], *second[own & aside]}

@@ -25,16 +25,18 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 
 from penchant.preference.newton import newton
-from penchant.preference.pooled import Pooled, set_aside
+from penchant.preference.pooled import Pooled, apart, set_aside
 from penchant.preference.shards import Shards
-from penchant.preference.votes import Places, Votes, first_and_place
+from penchant.preference.votes import Places, Votes, first_and_place, rows_by
 
 Array = NDArray[np.float64]
 
 MOST_HEADS = 6
 _WIDTH = 2.0  # logits: how decided a head is about a typical pair at the start; narrow ones merge
 _FIRST_STEPS, _FINALISTS, _STEPS = 15, 2, 60  # of the search; the crowd that is chosen goes on from there
+_FEWEST_PEOPLE = 5  # below it nobody is set aside whole
 _SURELY = 2.0  # standard errors; the best of many tries seems better by one by chance alone
+_WORTH = 1e-3  # nats a pair; what gains less is not worth a head, however sure
 _PRECISIONS = (
     1.0,
     0.1,
@@ -353,8 +355,7 @@ def chosen(
     if n_heads == 1 or (n_heads is None and not search.can_choose):
         return Choice(one, precision or everybody.l2, {})
     found: dict[int, _Candidate] = {}
-    fewer = [n_heads] if n_heads else range(2, MOST_HEADS + 1)
-    for number in fewer:
+    for number in [n_heads] if n_heads else range(2, min(MOST_HEADS, search.everything.n_people) + 1):
         found[number] = search.best(number)
         if n_heads is None and _has_stopped_gaining([search.one, *found.values()]):
             break
@@ -386,18 +387,35 @@ def _surprise(candidate: _Candidate) -> float:
     return float(candidate.surprises.sum())
 
 
+def _parted(votes: Votes, n_people: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which votes, sorted by person, are used at all, and which of them are set aside (none if too few), bool[pairs].
+
+    People are set aside whole. Of very few people some votes of each are, and then none whose responses were seen.
+    """
+    kept = np.ones(len(votes), dtype=bool)
+    aside = set_aside(votes.user)
+    if aside is None:
+        return kept, ~kept
+    if n_people < _FEWEST_PEOPLE:
+        judged = np.stack([votes.chosen, votes.rejected], axis=1)
+        for rows in rows_by(votes.user, n_people):
+            aside[rows], kept[rows] = apart(judged[rows], 0)
+    return kept, aside & kept
+
+
 class _Search:
     """Votes parted into those to learn from and those set aside, and crowds between which they decide."""
 
     def __init__(self, votes: Votes, everybody: Pooled, precision: float | None, restarts: int, seed: int):
         self.everything = Shards(compact(votes), people_per_shard=max(1, len(votes)))
-        votes = self.everything.votes
         self.precision, self.restarts, self.seed = precision, restarts, seed
-        difference = votes.difference / everybody.scale
         self.moment = moment(votes, everybody.scale)
-        aside = set_aside(votes.user)
-        self.can_choose = aside is not None and self.everything.n_people > 1
-        self.aside = np.zeros(len(votes), dtype=bool) if aside is None else aside
+        kept, aside = _parted(self.everything.votes, self.everything.n_people)
+        self.can_choose = bool(aside.any()) and self.everything.n_people > 1
+        if not kept.all():
+            self.everything = Shards(self.everything.votes.of(kept), people_per_shard=max(1, len(votes)))
+        self.aside, votes = aside[kept], self.everything.votes
+        difference = votes.difference / everybody.scale
         early = votes.of(~self.aside)
         self.early = Shards(early, people_per_shard=max(1, len(votes)))
         # Everybody's weights must not have seen the votes set aside either.
@@ -436,7 +454,7 @@ class _Search:
         def is_enough(number: int) -> bool:
             lost = tried[number].surprises - best.surprises
             error = lost.std(ddof=1) * np.sqrt(len(lost)) if len(lost) > 1 else 0.0
-            return bool(lost.sum() <= _SURELY * error)
+            return bool(lost.sum() <= max(_SURELY * error, _WORTH * self.aside.sum()))
 
         return min(filter(is_enough, tried))
 
