@@ -208,6 +208,7 @@ def test_every_row_is_kept_or_counted():
     ]
     found = cleaned(shown(*rows), cleaning=Cleaning(most_per_person=2))
     assert len(found.loved) + sum(found.dropped.values()) == 300
+    assert found.reactions.table.equals(shown(*rows).take(found.rows).table)
 
 
 def test_it_is_no_preference_model_and_still_a_model_of_people(tmp_path):

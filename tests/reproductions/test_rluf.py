@@ -127,9 +127,8 @@ def test_imitation_learns_what_was_loved():
     features = rng.standard_normal((100, 12, 2))
     prompt, reply = rng.integers(100, size=4000), rng.integers(12, size=4000)
     loved = rng.random(4000) < 1 / (1 + np.exp(3 - 2 * features[prompt, reply, 1]))
-    log = rluf.Log(None, np.empty(0), prompt, reply, prompt)
     for how in ("supervised", "kto"):
-        weights = rluf.imitating(features, log, loved, how, seed=0)
+        weights = rluf.imitating(features, prompt, reply, loved, how, seed=0)
         assert weights[1] > 3 * abs(weights[0])
 
 

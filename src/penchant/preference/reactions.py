@@ -104,7 +104,8 @@ class Shown:
     """Replies that were shown, as they are learnt from.
 
     Attributes:
-        reactions: the rows kept.
+        reactions: the records kept.
+        rows: their numbers among the records given, int[rows].
         loved: whether each got the sign in time, bool[rows].
         turn: its place in the conversation, NaN where unknown, [rows].
         dropped: rows left out, by reason; kept plus all dropped equals the rows given.
@@ -112,6 +113,7 @@ class Shown:
     """
 
     reactions: Reactions
+    rows: NDArray[np.int64]
     loved: Mask
     turn: Array
     dropped: dict[str, int]
@@ -166,7 +168,7 @@ def cleaned(reactions: Reactions, *, kind: str = "love", cleaning: Cleaning | No
     leave_out(_beyond(user, kept, rules), "beyond the most replies of one person")
     rows = np.flatnonzero(kept)
     some = reactions.take(rows)
-    return Shown(some, loved[rows], _numbers(details(some, "turn")), dropped, int((late & kept).sum()))
+    return Shown(some, rows, loved[rows], _numbers(details(some, "turn")), dropped, int((late & kept).sum()))
 
 
 def _numbers(values: Sequence[Any]) -> Array:

@@ -348,14 +348,23 @@ def joint_reward(place: World, love: Array, weight: float, helpfulness: Array, s
     return total
 
 
-def imitating(features: Array, log: Log, loved: NDArray[np.bool_], how: str, seed: int) -> Array:
-    """Weights of a softmax policy from logged replies: "supervised" on loved ones, or "kto" on all."""
+def imitating(features: Array, prompt: Ints, reply: Ints, loved: NDArray[np.bool_], how: str, seed: int) -> Array:
+    """Weights of a softmax policy from logged replies: "supervised" on loved ones, or "kto" on all.
+
+    Args:
+        features: of the replies, [prompts, replies, features].
+        prompt: that was asked, [rows].
+        reply: that was shown, [rows].
+        loved: whether it got a heart, [rows].
+        how: "supervised" or "kto".
+        seed: of the order.
+    """
     rows = np.flatnonzero(loved)
     if how == "kto":
         others = np.random.default_rng(seed).choice(np.flatnonzero(~loved), 3 * len(rows))
         rows = np.concatenate([rows, others])
-    x = torch.from_numpy(features[log.prompt[rows]])
-    chosen, liked = torch.from_numpy(log.reply[rows])[:, None], torch.from_numpy(loved[rows])
+    x = torch.from_numpy(features[prompt[rows]])
+    chosen, liked = torch.from_numpy(reply[rows])[:, None], torch.from_numpy(loved[rows])
     weights = torch.zeros(features.shape[-1], dtype=torch.float64, requires_grad=True)
     reference = -float(np.log(_N_REPLIES))
 
@@ -397,7 +406,6 @@ def learnt(log: Log, seed: int) -> dict[str, ReactionRate]:
 def measured(models: dict[str, ReactionRate], log: Log) -> dict[str, dict[str, float]]:
     """AUROC, average precision, ECE, Brier score and mean probability on new people, of every model and the oracle."""
     shown = cleaned(log.reactions, cleaning=_CLEANING)
-    rows = _rows_kept(log, shown.reactions)
     found = {}
     for name, model in models.items():
         with warnings.catch_warnings():
@@ -407,15 +415,9 @@ def measured(models: dict[str, ReactionRate], log: Log) -> dict[str, dict[str, f
             odds = np.log(p) - np.log1p(-p) - np.log(model.kept_negatives_)  # as the sample has it
             p = expit(odds)
         found[name] = _scores(p, shown.loved)
-    found["the true probability (oracle)"] = _scores(log.chance[rows], shown.loved)
+    found["the true probability (oracle)"] = _scores(log.chance[shown.rows], shown.loved)
     found["one rate for all"] = _scores(np.full(len(shown.loved), shown.loved.mean()), shown.loved)
     return found
-
-
-def _rows_kept(log: Log, kept: Reactions) -> Ints:
-    """Where the kept records are in the log: records are distinct in person and time."""
-    keys = [np.array(r.table["time"].cast(pa.int64()).to_pylist()) for r in (log.reactions, kept)]
-    return np.searchsorted(keys[0], keys[1])
 
 
 def _scores(p: Array, loved: NDArray[np.bool_]) -> dict[str, float]:
@@ -469,8 +471,9 @@ def tuned(
     for weight in WEIGHTS:
         reward = joint_reward(place, love, weight, judged, seed)[known]
         weights[f"w = {weight:g}"], constant[f"{weight:g}"] = trained(features[known], reward, epochs=epochs, seed=seed)
-    loved = np.array(log.reactions.table["reaction"].to_pylist()) == "love"
-    weights |= {f"{how} on hearts": imitating(features, log, loved, how, seed) for how in ("supervised", "kto")}
+    shown = cleaned(log.reactions, cleaning=_CLEANING)  # the baselines learn from what we learn from
+    seen = (log.prompt[shown.rows], log.reply[shown.rows], shown.loved)
+    weights |= {f"{how} on hearts": imitating(features, *seen, how, seed) for how in ("supervised", "kto")}
     return {name: probabilities(features, w) for name, w in weights.items()}, constant
 
 
@@ -700,6 +703,7 @@ def figure(runs: list[dict[str, Any]]) -> Any:
             ratio, won.estimate, yerr=[[won.estimate - won.low], [won.high - won.estimate]], fmt="o", capsize=2
         )
         right.annotate(name, (ratio, won.estimate), textcoords="offset points", xytext=(6, 4), fontsize=8)
+    right.margins(x=0.2)  # room for the names
     right.axhline(0.5, color="black", linewidth=0.8)
     right.set_xlabel("hearts, times those of w = 0")
     right.set_ylabel("helpfulness win rate against w = 0")
