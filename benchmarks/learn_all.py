@@ -1,6 +1,6 @@
 """Every model of people on every real set that names its users, and on simulated people of known taste.
 
-    python benchmarks/learn_all.py [SET ...] [--seeds 3] [--compare all] [--work comparisons]
+    python benchmarks/learn_all.py [SET ...] [--seeds 2] [--compare all] [--work comparisons]
 
 Each set is what `penchant learn --compare all` does, on some of its people, and goes into `docs/results/learn` as it
 came out. Finished models are kept in the work folder, so that a run that was stopped goes on where it was. A set that
@@ -26,8 +26,8 @@ from penchant.people import People, population
 from penchant.records import Comparisons, canonical_json
 
 RESULTS = ROOT / "docs" / "results" / "learn"
-MOST_PEOPLE = 100
-DIM, N_EACH = 8, 60  # features of a simulated response, votes of a simulated person
+MOST_PEOPLE = 60
+DIM, N_EACH = 8, 48  # features of a simulated response, votes of a simulated person
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("sets", nargs="*", help="names of sets; all without any")
     parser.add_argument("--compare", default="all", help="as of penchant learn")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--work", type=Path, default=ROOT / "comparisons", help="where finished models are kept")
     given = parser.parse_args()
     for case in cases(given.sets):

@@ -63,7 +63,8 @@ def loaded(one: RealSet, folder: Path, most_people: int) -> tuple[Comparisons, s
     parts, kinds = [], set()
     for kind, records in imported.records.items():
         users = records.users[:: max(1, len(records.users) // most_people)][:most_people]
-        keep = [row for row, user in enumerate(records.table["user"].to_pylist()) if user in set(users)]
+        kept = set(users)
+        keep = [row for row, user in enumerate(records.table["user"].to_pylist()) if user in kept]
         try:
             parts.append(paired(records.take(keep), max_pairs_per_user=one.most_pairs, seed=0)[0])
             kinds.add(kind)
