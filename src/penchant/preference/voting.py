@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 Treatment = Literal["keep", "flip", "soften", "margin", "flip+margin", "soften+margin"]
 
+_MOST_PAIRS = 10_000  # a net of this size learns nothing more from further ones
 GROUPS = ("wrong", "ambiguous", "normal", "contradictory")
 _WRONG, _AMBIGUOUS, _NORMAL, _CONTRADICTORY = range(len(GROUPS))
 
@@ -85,7 +86,8 @@ def cross_fitted(
     """Differences of rewards by voters who never saw the pair, chosen minus rejected, logits, [members, pairs].
 
     Each member is one net for each fold, learnt from all others; equal pairs are in one fold, and each member has
-    folds, an order and first weights of its own. How long to learn is told by the pairs left out.
+    folds, an order and first weights of its own. How long to learn is told by the pairs left out. Of very many pairs
+    each net learns from some, drawn at random; all are voted on.
 
     Args:
         votes: with vectors on one scale.
@@ -103,15 +105,16 @@ def cross_fitted(
     left_out = np.concatenate([fold == part for part in range(folds)])  # [folds * members, pairs]
     with seeded(seed):
         nets = Nets(len(left_out), dim=votes.vectors.shape[1], hidden=hidden)
-    learn = [rng.permutation(np.flatnonzero(~out)) for out in left_out]
+    learn = [rng.permutation(np.flatnonzero(~out))[:_MOST_PAIRS] for out in left_out]
+    some = votes.of(checked := rng.permutation(len(votes))[:_MOST_PAIRS])
     longest = max(map(len, learn))
-    order = torch.from_numpy(np.stack([np.resize(rows, longest) for rows in learn]))  # some rows twice, none left out
+    order = torch.from_numpy(np.stack([np.resize(rows, longest) for rows in learn]))  # a few rows twice
     data = Pairs.of(votes)
-    mask = torch.from_numpy(left_out)
+    asked, mask = Pairs.of(some), torch.from_numpy(left_out[:, checked])
 
     def surprise() -> float:
-        ahead = differences_of(nets, votes)
-        return float(bradley_terry(ahead, torch.zeros(()), margin=data.margin, strength=data.strength)[mask].mean())
+        ahead = differences_of(nets, some)
+        return float(bradley_terry(ahead, torch.zeros(()), margin=asked.margin, strength=asked.strength)[mask].mean())
 
     descend(
         lambda rows: data.loss(nets, order[:, rows]).mean(dim=1).sum(),

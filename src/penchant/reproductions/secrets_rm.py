@@ -18,6 +18,11 @@ World B (scale full, where the development data and the sentence encoder are the
 harmless replies (hh_two_objectives), of which a model's labels agree with some: these are the clean validation. 20 % of
 the labels in training are turned round. It is reported and decides nothing.
 
+C does not hold, and by no slip that the tests of the step would show: its ascent goes uphill, and its slope is that of
+the looked-ahead weights. Steps of 0.05 to 3 on seeds 1000 to 1002 left the accuracy elsewhere as it was or lowered it by
+up to four points. A small net on fixed numbers has no representation to move towards the answers elsewhere; the paper
+trains a language model end to end, which is not done here.
+
 Settings were chosen on seeds 1000 and above.
 
 Source:
@@ -409,7 +414,7 @@ def verdict(runs: list[dict[str, Any]]) -> Verdict:
 
 def _of_people(found: list[dict[str, Any]]) -> list[str]:
     if not found:
-        return ["World B, labels of people, was not run: the development data or the sentence encoder is not here."]
+        return ["World B, labels of people, was not run: it takes scale full, the development data and the encoder."]
 
     def listed(name: str, times: float) -> str:
         means = {arm: times * np.mean([one[name][arm] for one in found]) for arm in found[0][name]}
