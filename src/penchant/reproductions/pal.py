@@ -16,7 +16,7 @@ the simulated people only.
 What came out: kinds of people are found and newcomers are served by theirs; but on jokes that nobody was learnt from,
 three prototypes are no better than one ideal point. Sentence vectors of 70 jokes tell hardly anything of the other 30:
 there all shared models are a few points above chance, and there is nothing for prototypes to tell people apart by. On
-known jokes a person's own reward does best, since the pairs it is tested on are of the jokes that the person has judged.
+known jokes a person's own reward does best, since the pairs it is tested on are of jokes that the person has judged.
 
 Source:
     Chen, Chen, Rege, Wang and Vinayak (2025), PAL: Sample-efficient personalized reward modeling, ICLR.
