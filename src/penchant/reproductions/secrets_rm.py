@@ -18,10 +18,10 @@ World B (scale full, where the development data and the sentence encoder are the
 harmless replies (hh_two_objectives), of which a model's labels agree with some: these are the clean validation. 20 % of
 the labels in training are turned round. It is reported and decides nothing.
 
-C does not hold, and by no slip that the tests of the step would show: its ascent goes uphill, and its slope is that of
-the looked-ahead weights. Steps of 0.05 to 3 on seeds 1000 to 1002 left the accuracy elsewhere as it was or lowered it by
-up to four points. A small net on fixed numbers has no representation to move towards the answers elsewhere; the paper
-trains a language model end to end, which is not done here.
+C does not hold, and by no slip that the tests of the step would show: its ascent goes uphill, and its slope is that
+of the looked-ahead weights. Steps of 0.05, 0.3, 1 and 3 on seeds 1000 to 1002 changed the accuracy elsewhere by +0.6 to
+-4.0 points, mostly downwards. A likely reason, not tested: a small net on fixed numbers has no representation to move
+towards the answers elsewhere, where the paper trains a language model end to end.
 
 Settings were chosen on seeds 1000 and above.
 
