@@ -13,6 +13,10 @@ who were told nothing special (three control sets), or were pushed towards parti
 free temperature, found on nine tenths of the pairs of segments and tested on the rest. Where people were pushed
 towards partial return the comparison should reverse, and it stands in the notes.
 
+B asks for an interval above zero in each control set by itself. Two of three have it; the smallest (Question-Control,
+305 choices) does not, though its lead is of the same kind and the three together have one clearly. So B, written before
+the data were looked at, does not hold here, and neither does the whole.
+
 (C, exact) Three worlds in which choices by partial return cannot tell two rewards apart although they want different
 behaviour: partial return learns the wrong policy from error-free choices of its own kind, regret the right one from
 its own. And surrogate values are within 1 % of V* once the best policy is among those that are mixed.
