@@ -14,6 +14,12 @@ inferred from a few labels.
 
 Settings are the model's defaults; none was chosen on these seeds.
 
+What we saw: it does not hold at this size, a tenth of the card's (encoding is what takes the time). Where a few prompts
+set aside do not clearly show that contexts help, the model leaves them out (`trust_` 0) and is the plain one, on no
+pair right; that happened in most runs. Half of the test wordings name what is to be avoided, a quarter of those in
+training, and sentence vectors read "nothing long" much like "something long": what was learnt of the wanted is then
+turned the wrong way, as the card foresaw. More pairs help against the first, not against the second.
+
 Source:
     Pitis, Xiao, Le Roux and Sordoni (2024), Improving Context-Aware Preference Modeling for Language Models. NeurIPS.
 
