@@ -148,18 +148,32 @@ class _Own(NamedTuple):
         """Laplace's log-evidence of a rho, [people], and the most probable b under it, [people, objectives]."""
         b = np.tile(self.centre, (len(self.difference), 1))
         value = self.posterior(b, rho)
-        moving = np.ones(len(b), dtype=bool)
+        moving = np.arange(len(b))
         for _ in range(_MOST_STEPS):
-            slope, information = self.slope(b, rho)
-            step = np.linalg.solve(information, slope[..., None])[..., 0]
-            for _ in range(_HALVINGS):
-                trial = self.posterior(b + step, rho)
-                if not (worse := moving & (trial < value)).any():
-                    break
-                step[worse] /= 2
-            moving &= (trial >= value) & (np.abs(step).max(axis=1) > _CLOSE)  # each person as if alone
-            if not moving.any():
+            moving = moving[self.of(moving).moved(b, value, moving, rho)]  # each person as if alone
+            if not len(moving):
                 break
-            b, value = np.where(moving[:, None], b + step, b), np.where(moving, trial, value)
         _, information = self.slope(b, rho)
         return value - 0.5 * np.linalg.slogdet(information / self.precision)[1], b
+
+    def of(self, people: NDArray[np.int64]) -> "_Own":
+        """The problem of some people."""
+        per_person = ("log_weights", "difference", "strength", "margin")
+        return self._replace(**{name: getattr(self, name)[people] for name in per_person})
+
+    def moved(self, b: Array, value: Array, people: NDArray[np.int64], rho: float) -> NDArray[np.bool_]:
+        """Take a damped step with all people of this problem, in `b` and `value`; who may still go on, [people]."""
+        here, now = b[people], value[people]
+        slope, information = self.slope(here, rho)
+        step = np.linalg.solve(information, slope[..., None])[..., 0]
+        trial = self.posterior(here + step, rho)
+        for _ in range(_HALVINGS):
+            worse = np.flatnonzero(trial < now)
+            if not len(worse):
+                break
+            step[worse] /= 2
+            trial[worse] = self.of(worse).posterior(here[worse] + step[worse], rho)
+        better = trial >= now
+        b[people[better]] = (here + step)[better]
+        value[people[better]] = trial[better]
+        return np.asarray(better & (np.abs(step).max(axis=1, initial=0.0) > _CLOSE))
