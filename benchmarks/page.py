@@ -89,6 +89,23 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "overwrite_seconds_per_gb": "seconds to overwrite deleted rows, for each gigabyte of the cache",
         },
     ),
+    "users": (
+        "Learning many people, without a peer: simulated people of four kinds, ten comparisons each, over 100,000 "
+        "items with vectors of 384 numbers. Newcomers are learnt in one call; the table below has a row for each "
+        "number of people learnt from.",
+        {
+            "ideal_point_fit_seconds": "ideal_point: seconds to learn a million people",
+            "ideal_point_peak_gib": "ideal_point: peak memory of it, GiB",
+            "ideal_point_adapted_a_second": "ideal_point: newcomers learnt a second",
+            "ideal_point_score_ms": "ideal_point: milliseconds to score 1,000 candidates for a person",
+            "ideal_point_ray_difference": "ideal_point: largest difference of a reward when two Ray workers fit it",
+            "mixture_fit_seconds": "mixture: seconds to learn a million people",
+            "mixture_peak_gib": "mixture: peak memory of it, GiB",
+            "mixture_adapted_a_second": "mixture: newcomers learnt a second",
+            "mixture_score_ms": "mixture: milliseconds to score 1,000 candidates for a person",
+            "mixture_ray_difference": "mixture: largest difference of a reward when two Ray workers fit it",
+        },
+    ),
     "sae": (
         "The audit's sparse autoencoder against SAELens's Matryoshka autoencoder with batch top-k: 100,000 simulated "
         "difference vectors of 384 numbers with 32 planted reasons, the same width, active features, batches, learning "
@@ -161,7 +178,22 @@ def section(name: str) -> str:
     return (
         f"{text}{numbers['repeats']} turns, {numbers['threads']} threads, {versions}.\n\n"
         "| what | by the clock | lowest to highest | by CPU time |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
-    )
+    ) + curves(numbers.get("curves", {}))
+
+
+def curves(found: dict[str, list[dict[str, Any]]]) -> str:
+    """How costs grow with the number of people, a row for each model and size."""
+    head = ("model", "people", "fit, s", "peak, GiB", "accuracy of newcomers", "of everybody's reward", "of the truth")
+    keys = ("people", "fit_seconds", "peak_gib", "accuracy", "accuracy_everybody", "accuracy_truth")
+    lines = [
+        " | ".join([model, *(shown(one | {"peak_gib": one["peak_mib"] / 1024}, key) for key in keys)])
+        for model, sizes in found.items()
+        for one in sizes
+    ]
+    rule = "|".join(["---"] * len(head))
+    table = "\n".join(f"| {row} |" for row in [" | ".join(head), *lines])
+    first, _, rest = table.partition("\n")
+    return f"\n{first}\n|{rule}|\n{rest}\n" if found else ""
 
 
 def soak(name: str) -> str:

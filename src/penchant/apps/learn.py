@@ -13,7 +13,7 @@ from penchant.apps.data import Data, shown_drops
 from penchant.apps.names import are_names, items_of
 from penchant.apps.outcome import Outcome
 from penchant.cache import RowCache
-from penchant.encoders import Attributes, Encoder, HiddenState, Items, Joined, MiniLM, are_numbers
+from penchant.encoders import Apart, Attributes, Encoder, HiddenState, Items, Joined, MiniLM, are_numbers
 from penchant.encoders import Cached as CachedEncoder
 from penchant.errors import DataError, SettingsError, UnknownNameError, nearest
 from penchant.evaluate.held_out import split_for
@@ -37,6 +37,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "style": Style,
     "minilm+style": lambda: Joined(Style(), CachedEncoder(MiniLM(), RowCache())),
     "attributes": Attributes,
+    "attributes+minilm": lambda: Apart(Attributes(), CachedEncoder(MiniLM(), RowCache())),
 }
 
 
@@ -189,8 +190,9 @@ def learn(
             users.jsonl or users.csv beside the feedback is found without it.
         data: what to learn from.
         encoder: how texts become vectors: minilm, style, minilm+style, attributes (payloads that are JSON objects of
-            numbers), items (payloads that are names, of systems or dishes), or the folder of a reward model that other
-            choices have trained; auto takes attributes or items where payloads are such, and minilm+style otherwise.
+            numbers), attributes+minilm (beside them the words of prompts), items (payloads that are names, of systems
+            or dishes), or the folder of a reward model that other choices have trained; auto takes attributes or items
+            where payloads are such, and minilm+style otherwise.
         settings: the method's own settings; `penchant methods NAME` lists them.
         out: folder of the learnt model, or of a comparison; without it `model` or `comparison`.
     """
