@@ -5,7 +5,7 @@ import pytest
 
 from penchant.encoders import Attributes
 from penchant.preference import BradleyTerry
-from penchant.preference.pooled import FOLDS, apart, one_standard_error, pooled
+from penchant.preference.pooled import FOLDS, apart, least_bold, pooled
 from penchant.preference.votes import read_votes
 from penchant.records import Comparisons, canonical_json
 
@@ -28,9 +28,16 @@ def crowd(spread, *, n_users=40, n_votes=30, dim=6, seed=0):
 def test_the_strongest_prior_within_one_standard_error_by_hand():
     # Two people: beyond the best (column 0), column 1 costs 1 +- sqrt(2), column 2 costs 5 +- sqrt(2).
     surprise = np.array([[1.0, 1.0, 3.0], [1.0, 2.0, 4.0]])
-    assert one_standard_error(surprise) == 1
-    assert one_standard_error(surprise[:1]) == 1, "one unit has no error: equal is as good"
-    assert one_standard_error(np.array([[3.0, 2.0, 1.0]])) == 2
+    assert least_bold(surprise) == 1
+    assert least_bold(surprise[:1]) == 1, "one unit has no error: equal is as good"
+    assert least_bold(np.array([[3.0, 2.0, 1.0]])) == 2
+
+
+def test_what_changes_nothing_is_left_only_for_what_is_better_by_two_standard_errors_where_that_is_asked():
+    ahead = np.array([0.0, 1.0, -0.4, 0.6, 0.2])  # 1.4 in all, with an error of 1.2
+    surprises = np.stack([np.zeros(5), ahead], axis=1)
+    assert least_bold(surprises) == 0
+    assert least_bold(surprises, to_leave=2.0) == 1
 
 
 @pytest.mark.parametrize("n_users", [3, 40])

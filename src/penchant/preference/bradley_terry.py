@@ -38,8 +38,8 @@ from penchant.preference.pooled import (
     FOLDS,
     STRENGTHS_OF_PRIOR,
     apart,
+    least_bold,
     measured_l2,
-    one_standard_error,
     spread_of,
     surprise,
 )
@@ -200,7 +200,7 @@ def measured_precision(
     if len(rows_of) >= _FEWEST_PEOPLE:  # otherwise the choice is about these people, and choices are resampled
         surprises = np.stack([surprises[rows].sum(axis=0) for rows in rows_of])
     measured = surprises[surprises.any(axis=1)]
-    return STRENGTHS_OF_PRIOR[one_standard_error(measured) if len(measured) else -1]
+    return STRENGTHS_OF_PRIOR[least_bold(measured) if len(measured) else -1]
 
 
 @dataclass(frozen=True)

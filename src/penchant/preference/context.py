@@ -66,7 +66,7 @@ from penchant.encoders import Encoder, encode_prompts, encode_turns
 from penchant.errors import DataError, SettingsError
 from penchant.preference.descent import arrays_of, descend, put_back, seeded
 from penchant.preference.model import PreferenceModel
-from penchant.preference.pooled import one_standard_error, pooled, surprise
+from penchant.preference.pooled import least_bold, pooled, surprise
 from penchant.preference.profiles import Profiles
 from penchant.preference.two_step import marginal, posterior, require_distribution
 from penchant.preference.votes import (
@@ -271,7 +271,7 @@ class ContextAware(PreferenceModel):
         label = votes.strength[check].astype(np.float64)
         tried = [surprise(offset[check] + trust * ahead, label) for trust in _TRUSTS]
         place = np.unique(group[check], return_inverse=True)[1]
-        self.trust_ = _TRUSTS[one_standard_error(np.stack([np.bincount(place, row) for row in tried], axis=1))]
+        self.trust_ = _TRUSTS[least_bold(np.stack([np.bincount(place, row) for row in tried], axis=1))]
 
     def _choose_scale(self, named: _Contexts) -> None:
         """Contexts are seen from their middle, so that the average one and none at all change nothing."""

@@ -25,7 +25,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 
 from penchant.preference.newton import newton
-from penchant.preference.pooled import Pooled, apart, set_aside
+from penchant.preference.pooled import SURELY, Pooled, apart, set_aside
 from penchant.preference.shards import Shards
 from penchant.preference.votes import Places, Votes, first_and_place, rows_by
 
@@ -35,7 +35,6 @@ MOST_HEADS = 6
 _WIDTH = 2.0  # logits: how decided a head is about a typical pair at the start; narrow ones merge
 _FIRST_STEPS, _FINALISTS, _STEPS = 15, 2, 60  # of the search; the crowd that is chosen goes on from there
 _FEWEST_PEOPLE = 5  # below it nobody is set aside whole
-_SURELY = 2.0  # standard errors; the best of many tries seems better by one by chance alone
 _WORTH = 1e-3  # nats a pair; what gains less is not worth a head, however sure
 _PRECISIONS = (
     1.0,
@@ -454,7 +453,7 @@ class _Search:
         def is_enough(number: int) -> bool:
             lost = tried[number].surprises - best.surprises
             error = lost.std(ddof=1) * np.sqrt(len(lost)) if len(lost) > 1 else 0.0
-            return bool(lost.sum() <= max(_SURELY * error, _WORTH * self.aside.sum()))
+            return bool(lost.sum() <= max(SURELY * error, _WORTH * self.aside.sum()))
 
         return min(filter(is_enough, tried))
 

@@ -42,7 +42,7 @@ from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError, MissingExtraError, SettingsError
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton
-from penchant.preference.pooled import one_standard_error, pooled, surprise
+from penchant.preference.pooled import least_bold, pooled, surprise
 from penchant.preference.profiles import Profiles
 from penchant.preference.shots import Shot, Window, answer, fitting, question_of, shots_of, task, windows
 from penchant.preference.votes import Votes, read_votes, require_width, rows_of
@@ -173,7 +173,7 @@ class FewShot(PreferenceModel):
                 learn = people % 2 != half
                 logits[~learn] = seen[~learn] @ newton(seen[learn], label[learn], l2=_SLIGHT).weights
             told.append(np.bincount(people, surprise(logits, label)))
-        if one_standard_error(np.stack(told, axis=1)):
+        if least_bold(np.stack(told, axis=1)):
             return 1.0, 0.0
         everybody, policy = newton(both, label, l2=_SLIGHT).weights.tolist()
         return everybody, policy

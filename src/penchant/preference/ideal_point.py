@@ -67,7 +67,7 @@ from penchant.preference.localise import LOSSES, SCORES, Localised, Rule, locali
 from penchant.preference.localise import weights as sums_of_weights
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton
-from penchant.preference.pooled import FOLDS, STRENGTHS_OF_PRIOR, Pooled, apart, one_standard_error, pooled, surprise
+from penchant.preference.pooled import FOLDS, STRENGTHS_OF_PRIOR, SURELY, Pooled, apart, least_bold, pooled, surprise
 from penchant.preference.profiles import Profiles
 from penchant.preference.shards import Arrays, Shards, shard_of
 from penchant.preference.votes import (
@@ -616,7 +616,7 @@ class IdealPoint(PreferenceModel):
         surprises = np.stack([surprise(one, strength) for one in ahead], axis=1)
         if len(aside.late.people) >= _FEWEST_PEOPLE:
             surprises = np.stack([np.bincount(aside.late.user, weights=one) for one in surprises.T], axis=1)
-        choice = one_standard_error(surprises)
+        choice = least_bold(surprises, to_leave=SURELY)
         if choice == len(precisions):
             return _Plan(0, STRENGTHS_OF_PRIOR[-1])
         return _Plan(epochs, precisions[choice], shared.factor)

@@ -91,16 +91,23 @@ def surprise(logits: Array, strength: Array) -> Array:
     return np.asarray(strength * np.logaddexp(0.0, -logits) + (1 - strength) * np.logaddexp(0.0, logits))
 
 
-def one_standard_error(surprises: Array) -> int:
+SURELY = 2.0  # standard errors: the best of many tries seems better by one by chance alone
+
+
+def least_bold(surprises: Array, *, to_leave: float = 1.0) -> int:
     """The last choice that is not clearly worse than the best one (the rule of one standard error).
 
     Args:
         surprises: of each person (or pair) under each choice, boldest choice first, nats, [people, choices].
+        to_leave: standard errors by which the very last choice must be worse for any other to be taken. Where nothing
+            is to be found, chance alone makes something look better by one in a sixth of all cases, by two in a
+            fortieth.
     """
     best = int(np.argmin(surprises.sum(axis=0)))
     beyond = surprises - surprises[:, [best]]
-    n = len(surprises)
-    error = beyond.std(axis=0, ddof=1) * np.sqrt(n) if n > 1 else np.zeros(surprises.shape[1])
+    n, n_choices = surprises.shape
+    error = beyond.std(axis=0, ddof=1) * np.sqrt(n) if n > 1 else np.zeros(n_choices)
+    error[-1] *= to_leave
     return int(np.flatnonzero(beyond.sum(axis=0) <= error).max())
 
 

@@ -36,7 +36,7 @@ from penchant.encoders import Encoder, encode_turns
 from penchant.errors import DataError
 from penchant.preference.model import PreferenceModel
 from penchant.preference.newton import newton, optima
-from penchant.preference.pooled import STRENGTHS_OF_PRIOR, one_standard_error, pooled, set_aside, surprise
+from penchant.preference.pooled import STRENGTHS_OF_PRIOR, least_bold, pooled, set_aside, surprise
 from penchant.preference.profiles import Profiles
 from penchant.preference.votes import Votes, codes_of, read_votes
 from penchant.records import Comparisons
@@ -116,7 +116,7 @@ class UserFeatures(PreferenceModel):
             _, person = np.unique(votes.user[aside], return_inverse=True)
             of_pairs = surprise(ahead, strength[aside])  # [priors, pairs]
             of_people = np.array([np.bincount(person, row) for row in of_pairs], dtype=np.float64)
-            precision = STRENGTHS_OF_PRIOR[one_standard_error(of_people.T)]
+            precision = STRENGTHS_OF_PRIOR[least_bold(of_people.T)]
         weights = newton(crossed, strength, l2=precision, margin=margin).weights
         return np.asarray(weights.reshape(-1, len(directions)) @ directions)
 

@@ -57,7 +57,7 @@ from penchant.errors import DataError, SettingsError
 from penchant.preference.descent import arrays_of, descend, multilayer, put_back, seeded
 from penchant.preference.episodes import Checks, pair_codes, set_apart, split
 from penchant.preference.model import PreferenceModel
-from penchant.preference.pooled import one_standard_error, pooled, surprise
+from penchant.preference.pooled import SURELY, least_bold, pooled, surprise
 from penchant.preference.profiles import Profiles
 from penchant.preference.votes import Votes, read_votes, require_width, rows_by
 from penchant.records import Comparisons
@@ -515,7 +515,7 @@ class Variational(PreferenceModel):
             others = self._surprises(batches, checks, (1.0,), shift=len(checks.context) // 2)
             context = torch.from_numpy(checks.context)
             self.nats_ = float(kl_to_prior(*self._encoder(batches.pairs(context), context >= 0)).mean())
-        self.trust_ = _TRUSTS[one_standard_error(surprises)]
+        self.trust_ = _TRUSTS[least_bold(surprises, to_leave=SURELY)]
         self.told_ = float(others.mean() - surprises[:, 0].mean())
 
     def _surprises(self, batches: "_Batches", checks: Checks, trusts: Sequence[float], *, shift: int = 0) -> Array:
