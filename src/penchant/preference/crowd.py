@@ -399,6 +399,8 @@ def _parted(votes: Votes, n_people: int) -> tuple[NDArray[np.bool_], NDArray[np.
         judged = np.stack([votes.chosen, votes.rejected], axis=1)
         for rows in rows_by(votes.user, n_people):
             aside[rows], kept[rows] = apart(judged[rows], 0)
+        if not (kept & ~aside).any():  # everybody was asked about the same few responses
+            return np.ones_like(kept), np.zeros_like(kept)
     return kept, aside & kept
 
 
