@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penchant.apps.tables import methods_table, people_table
+from penchant.apps.tables import benchmarks_table, methods_table, people_table
 from penchant.cli import COMMANDS, GROUPS
 
 ROOT = Path(__file__).parents[1]
@@ -19,14 +19,23 @@ RESULTS = ROOT / "docs" / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def measured():
+    """The tables of the README by name."""
+    return {
+        "methods": methods_table(RESULTS),
+        "people": people_table(RESULTS / "one_for_all.json"),
+        "benchmarks": benchmarks_table(ROOT / "docs" / "benchmarks"),
+    }
+
+
 def between(name):
     return README.split(f"<!-- {name} -->\n")[1].split(f"<!-- /{name} -->")[0].strip()
 
 
 def test_the_tables_are_those_that_were_measured():
     """To renew them: python tests/test_readme.py."""
-    assert between("methods") == methods_table(RESULTS)
-    assert between("people") == people_table(RESULTS / "one_for_all.json")
+    for name, table in measured().items():
+        assert between(name) == table
 
 
 @functools.cache
@@ -79,7 +88,7 @@ def test_the_readmes_commands_run_on_a_file_of_ones_own(tmp_path, own_cache):
 def renewed() -> str:
     """The README with its tables as they were measured."""
     text = README
-    for name, table in (("methods", methods_table(RESULTS)), ("people", people_table(RESULTS / "one_for_all.json"))):
+    for name, table in measured().items():
         head, rest = text.split(f"<!-- {name} -->\n")
         text = f"{head}<!-- {name} -->\n{table}\n<!-- /{name} -->{rest.split(f'<!-- /{name} -->')[1]}"
     return text

@@ -45,6 +45,54 @@ def methods_table(results: Path, *, link: str = "") -> str:
     return "\n".join([head, *rows])
 
 
+# Of each benchmark some numbers that are told first: key, what it is, and how it is written.
+_TOLD = {
+    "dpo": (
+        (
+            "throughput_ratio_8_1",
+            "times as fast as TRL's DPO, prompts of 512 and answers of 64 tokens",
+            "{:.2f}",
+        ),
+        ("memory_ratio_8_1", "of its peak memory there", "{:.2f}"),
+        ("throughput_ratio_1_1", "times as fast, prompts and answers of 128 tokens", "{:.2f}"),
+        ("list_of_8_ratio", "times as fast on ranked lists of 8 answers, of which TRL gets the pairs", "{:.0f}"),
+    ),
+    "sample": (("throughput_ratio", "times as fast as `generate`, 8 answers to a prompt of 256 tokens", "{:.2f}"),),
+    "import": (
+        ("parquet_rows_per_second", "comparisons a second into Parquet", "{:,.0f}"),
+        ("sqlite_rows_per_second", "comparisons a second into SQLite", "{:,.0f}"),
+        ("parquet_memory_ratio_1e6", "of the memory that `datasets` needs for a million", "{:.2f}"),
+    ),
+    "users": (
+        (
+            "ideal_point_fit_seconds",
+            "seconds to learn a million people from ten comparisons each",
+            "{:,.0f}",
+        ),
+        ("ideal_point_peak_gib", "GiB for it", "{:.1f}"),
+        ("mixture_adapted_a_second", "newcomers learnt a second (mixture)", "{:,.0f}"),
+    ),
+    "sae": (("audit_throughput_ratio", "times as fast as SAELens, the audit's sparse autoencoder", "{:.2f}"),),
+}
+
+
+def benchmarks_table(folder: Path) -> str:
+    """What benchmarks measured, in short; what was not measured is not there.
+
+    Args:
+        folder: of the benchmarks' files.
+    """
+    rows = ["| | ours | lowest to highest |", "|---|---|---|"]
+    for name, told in _TOLD.items():
+        path = folder / f"{name}.json"
+        numbers = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for key, meaning, form in told:
+            if numbers.get(key) is not None:
+                spread = " to ".join(form.format(end) for end in numbers["spread"].get(key, ()))
+                rows.append(f"| {meaning} | {form.format(numbers[key])} | {spread} |")
+    return "\n".join(rows)
+
+
 def people_table(path: Path) -> str:
     """One model for all against one for each, as `benchmarks/one_for_all.py` measured it."""
     head = (
