@@ -46,7 +46,7 @@ from penchant.preference.pooled import (
 from penchant.preference.profiles import Profiles
 from penchant.preference.votes import Places, encoded, require_width, rows_of, together
 from penchant.records import Comparisons
-from penchant.turns import Form, turns_between
+from penchant.turns import Turn
 
 Array = NDArray[np.float64]
 
@@ -350,29 +350,12 @@ class BradleyTerry(PreferenceModel):
         """The features that are weighed; see `PreferenceModel.names`."""
         return feature_names(self.encoder, len(self.weights_))
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
-        """Logits up to a constant; see `PreferenceModel.reward`."""
-        self._require_fitted()
-        if not len(responses):
-            return np.empty(0)
-        asked = turns_between(prompts, responses, context=context, form=form)
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
         vectors = encode_turns(self.encoder, asked).astype(np.float64)
         require_width(vectors, len(self.weights_))
         return np.asarray(vectors / self.scale_ @ self._weights(user))
 
-    def probability(self, comparisons: Comparisons) -> Array:
-        """P(chosen is preferred); see `PreferenceModel.probability`."""
-        self._require_fitted()
-        if not len(comparisons):
-            return np.empty(0)
+    def _predicted(self, comparisons: Comparisons) -> Array:
         chosen, rejected = encoded(self.encoder, comparisons)
         require_width(chosen, len(self.weights_))
         places = self.users_.places(comparisons.table["user"].to_pylist())

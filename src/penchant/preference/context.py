@@ -81,7 +81,7 @@ from penchant.preference.votes import (
     require_width,
 )
 from penchant.records import Comparisons
-from penchant.turns import Form, Turn, turns_between
+from penchant.turns import Turn
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -345,24 +345,15 @@ class ContextAware(PreferenceModel):
         strength = votes.strength[silent].astype(np.float64)
         return strength * log_expit(ahead) + (1 - strength) * log_expit(-ahead), silent
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
         """Logits up to a constant in a context; see `PreferenceModel.reward`.
 
         Without a context, and where several may be meant, the log-odds that a response is liked better than one of
         those learnt from (a Borda score): rewards of different contexts have no common scale.
         """
-        self._require_fitted()
-        if not len(responses):
-            return np.empty(0)
-        vectors = finite_vectors(self.encoder, encode_turns(self.encoder, turns_between(prompts, responses, form=form)))
+        context = asked[0].context
+        plain = [turn._replace(context=None) for turn in asked]
+        vectors = finite_vectors(self.encoder, encode_turns(self.encoder, plain))
         require_width(vectors, len(self.weights_))
         if context is not None:
             found: Array = self._rewards(vectors, self._context_vectors([context]))[0]
@@ -377,11 +368,8 @@ class ContextAware(PreferenceModel):
         ahead = steepness[:, None] * (rewards - self._level[:, None])
         return np.asarray(_log_mean(log_expit(ahead), weights) - _log_mean(log_expit(-ahead), weights))
 
-    def probability(self, comparisons: Comparisons) -> Array:
+    def _predicted(self, comparisons: Comparisons) -> Array:
         """P(chosen is preferred), in its context where it names one; see `PreferenceModel.probability`."""
-        self._require_fitted()
-        if not len(comparisons):
-            return np.empty(0)
         votes, named = self._read(comparisons)
         require_width(votes.vectors, len(self.weights_))
         found = np.empty(len(votes))

@@ -38,7 +38,7 @@ from penchant.preference.pooled import surprise
 from penchant.preference.profiles import Profiles
 from penchant.preference.votes import Places, encoded, require_some, rows_of
 from penchant.records import Comparisons, Ratings
-from penchant.turns import Form, Turn, turns_between
+from penchant.turns import Turn, turns_between
 
 Array = NDArray[np.float64]
 
@@ -285,27 +285,10 @@ class Directional(PreferenceModel):
         """
         return np.asarray(self.scores(prompts, responses) @ unit(direction, len(self.axes_)))
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
-        """Logits up to a constant; see `PreferenceModel.reward`."""
-        self._require_fitted()
-        if not len(responses):
-            return np.empty(0)
-        asked = turns_between(prompts, responses, context=context, form=form)
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
         return np.asarray(self.decisiveness_ * self._scores(asked) @ self._direction(user))
 
-    def probability(self, comparisons: Comparisons) -> Array:
-        """P(chosen is preferred); see `PreferenceModel.probability`."""
-        self._require_fitted()
-        if not len(comparisons):
-            return np.empty(0)
+    def _predicted(self, comparisons: Comparisons) -> Array:
         wanted = np.stack([self._direction(user) for user in comparisons.table["user"].to_pylist()])
         return np.asarray(expit(self.decisiveness_ * np.einsum("na,na->n", self._difference(comparisons), wanted)))
 

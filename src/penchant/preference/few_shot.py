@@ -47,7 +47,7 @@ from penchant.preference.profiles import Profiles
 from penchant.preference.shots import Shot, Window, answer, fitting, question_of, shots_of, task, windows
 from penchant.preference.votes import Votes, read_votes, require_width, rows_of
 from penchant.records import Comparisons
-from penchant.turns import Form, turns_between
+from penchant.turns import Turn
 
 Array = NDArray[np.float64]
 
@@ -191,20 +191,7 @@ class FewShot(PreferenceModel):
         self.users_[user] = Told(kept, len(comparisons))
         return self.users_[user]
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
-        """Logits up to a constant; see `PreferenceModel.reward`."""
-        self._require_fitted()
-        if not len(responses):
-            return np.empty(0)
-        asked = turns_between(prompts, responses, context=context, form=form)
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
         vectors = encode_turns(self.encoder, asked)
         require_width(vectors, len(self.weights_))
         everybody, policy = self.share_
@@ -217,11 +204,7 @@ class FewShot(PreferenceModel):
             found = found + policy * np.array([one for [one] in values])
         return np.asarray(found)
 
-    def probability(self, comparisons: Comparisons) -> Array:
-        """P(chosen is preferred); see `PreferenceModel.probability`."""
-        self._require_fitted()
-        if not len(comparisons):
-            return np.empty(0)
+    def _predicted(self, comparisons: Comparisons) -> Array:
         votes = read_votes(self.encoder, comparisons)
         require_width(votes.vectors, len(self.weights_))
         everybody, policy = self.share_

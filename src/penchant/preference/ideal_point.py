@@ -82,7 +82,7 @@ from penchant.preference.votes import (
     some_people,
 )
 from penchant.records import Comparisons
-from penchant.turns import Form, Turn, turns_between
+from penchant.turns import Turn
 
 Array = NDArray[np.float64]
 
@@ -522,20 +522,7 @@ class IdealPoint(PreferenceModel):
             raise SettingsError(f"Weights of prototypes are at least 0 and sum to 1: got {weights.tolist()}.")
         return profile
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
-        """Logits up to a constant; see `PreferenceModel.reward`."""
-        self._require_fitted()
-        if not len(responses):
-            return np.empty(0)
-        asked = turns_between(prompts, responses, context=context, form=form)
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
         return self.reward_of(encode_turns(self.encoder, asked), user=user, prompts=self._prompts_of(asked))
 
     def reward_of(self, vectors: Vectors, *, user: str | None = None, prompts: Prompts | None = None) -> Array:
@@ -548,11 +535,7 @@ class IdealPoint(PreferenceModel):
             self.shared_.final_tables(vectors, prompts), np.broadcast_to(weights, (len(vectors), len(weights)))
         )
 
-    def probability(self, comparisons: Comparisons) -> Array:
-        """P(chosen is preferred); see `PreferenceModel.probability`."""
-        self._require_fitted()
-        if not len(comparisons):
-            return np.empty(0)
+    def _predicted(self, comparisons: Comparisons) -> Array:
         votes = read_votes(self.encoder, comparisons)
         require_width(votes.vectors, len(self.shared_.mean))
         tables = self.shared_.final_tables(votes.vectors, self._prompts(comparisons, votes))

@@ -326,41 +326,28 @@ class Mixture(PreferenceModel):
         self.users_.put_many(names, weights=weights, log_evidence=log_evidence, n_pairs=n_pairs)
         return self
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
         """Mean of the heads' logits, weighed for the person and the context; see `PreferenceModel.reward`.
 
         A context that no router reads changes nothing.
         """
-        self._require_fitted()
-        if not len(responses):
-            return np.empty(0)
-        asked = turns_between(prompts, responses, form=form)
-        vectors = encode_turns(self.encoder, asked)
+        context = asked[0].context
+        plain = [turn._replace(context=None) for turn in asked]
+        vectors = encode_turns(self.encoder, plain)
         require_width(vectors, len(self.scale_))
         log_weights = self._log_shares + self._evidence(self.users_.places([user]))
         if self.gate_ is not None:
-            different = {turn.prompt: place for place, turn in reversed(list(enumerate(asked)))}
-            log_odds = self.gate_(encode_prompts(self.encoder, [Turn(prompt, "", form=form) for prompt in different]))
-            place = {prompt: number for number, prompt in enumerate(different)}
-            log_weights = log_weights + log_odds[[place[turn.prompt] for turn in asked]]
+            prompts = [turn._replace(response="") for turn in plain]
+            different = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+            log_odds = self.gate_(encode_prompts(self.encoder, list(different)))
+            log_weights = log_weights + log_odds[[different[prompt] for prompt in prompts]]
         if self.router_ is not None and context:
             log_weights = log_weights + self.router_(encode_prompts(self.encoder, [Turn(context, "")]))
         weights = np.exp(log_softmax(log_weights, axis=1))
         return np.asarray((weights * self._scores(vectors)).sum(axis=1))
 
-    def probability(self, comparisons: Comparisons) -> Array:
+    def _predicted(self, comparisons: Comparisons) -> Array:
         """Mean of the heads' probabilities, weighed for person and context; see `PreferenceModel.probability`."""
-        self._require_fitted()
-        if not len(comparisons):
-            return np.empty(0)
         votes = self._read(comparisons)
         log_weights = self._log_weights(comparisons)
         log_weights = log_softmax(log_weights + self._evidence(self._places(votes)), axis=1)

@@ -23,7 +23,7 @@ from penchant.errors import DataError, NotFittedError, UnknownNameError, nearest
 from penchant.preference.profiles import Profiles, edited
 from penchant.preference.votes import of_people, require_some
 from penchant.records import Comparisons
-from penchant.turns import Form
+from penchant.turns import Form, Turn, turns_between
 from penchant.whole import whole_file
 
 Array = NDArray[np.float64]
@@ -89,7 +89,6 @@ class ModelOfPeople(ABC):
         """
         return []
 
-    @abstractmethod
     def reward(
         self,
         prompts: Sequence[str],
@@ -109,8 +108,16 @@ class ModelOfPeople(ABC):
             form: "text", or "messages" for JSON lists of messages.
 
         Raises:
+            DataError: the numbers of prompts and responses differ.
             NotFittedError: the model was not fitted.
         """
+        self._require_fitted()
+        asked = turns_between(prompts, responses, context=context, form=form)
+        return self._reward(asked, user) if asked else np.empty(0)
+
+    @abstractmethod
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
+        """`reward` of at least one response, of a model that was fitted."""
 
     @abstractmethod
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -243,6 +250,15 @@ class PreferenceModel(ModelOfPeople):
         again.users_ = Profiles(self.users_.kind)
         return again
 
-    @abstractmethod
     def probability(self, comparisons: Comparisons) -> Array:
-        """P(chosen is preferred to rejected) by the person of each row, float64[n] in [0, 1]."""
+        """P(chosen is preferred to rejected) by the person of each row, float64[n] in [0, 1].
+
+        Raises:
+            NotFittedError: the model was not fitted.
+        """
+        self._require_fitted()
+        return self._predicted(comparisons) if len(comparisons) else np.empty(0)
+
+    @abstractmethod
+    def _predicted(self, comparisons: Comparisons) -> Array:
+        """`probability` of at least one comparison, by a model that was fitted."""

@@ -370,10 +370,14 @@ class Orchestrator(PreferenceModel):
         """
         self._require_fitted()
         asked = turns_between(prompts, [""] * len(prompts), context=context, form=form)
+        if own is not None:
+            return blended(np.exp(self._log_weights_of(asked)), own, rho)
+        return self._weights_of(asked, user)
+
+    def _weights_of(self, asked: Sequence[Turn], user: str | None) -> Array:
+        """The same of prompts, which are turns without a response, for a person."""
         weights = np.exp(self._log_weights_of(asked))
         known = self.users_.get(user) if user is not None else None
-        if own is not None:
-            return blended(weights, own, rho)
         return weights if known is None else blended(weights, known.weights, known.rho)
 
     def unfamiliarity(self, prompts: Sequence[str], *, context: str | None = None, form: Form = "text") -> Array:
@@ -402,8 +406,9 @@ class Orchestrator(PreferenceModel):
         if not hasattr(self, "standardise_"):
             raise NotFittedError("This Orchestrator has no scale yet: call measure(ratings) or fit(comparisons) first.")
         asked = turns_between(prompts, responses, context=context, form=form)
-        if not asked:
-            return np.empty((0, len(self.objectives_)))
+        return self._scores_of(asked) if asked else np.empty((0, len(self.objectives_)))
+
+    def _scores_of(self, asked: Sequence[Turn]) -> Array:
         vectors = finite_vectors(self.encoder, encode_turns(self.encoder, asked))
         return self._standardised(self._raw(vectors.astype(np.float64)))
 
@@ -428,26 +433,11 @@ class Orchestrator(PreferenceModel):
             tuple(paired_bootstrap(one, clusters=prompts, level=1 - 0.05 / level.shape[1]) for one in (level * won).T),
         )
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
-        """Logits up to a constant; see `PreferenceModel.reward`."""
-        self._require_fitted()
-        z = self.scores(prompts, responses, context=context, form=form)
-        weights = self.weights(prompts, user=user, context=context, form=form)
-        return np.asarray(self.decisiveness_ * (weights * z).sum(axis=1))
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
+        weights = self._weights_of([turn._replace(response="") for turn in asked], user)
+        return np.asarray(self.decisiveness_ * (weights * self._scores_of(asked)).sum(axis=1))
 
-    def probability(self, comparisons: Comparisons) -> Array:
-        """P(chosen is preferred); see `PreferenceModel.probability`."""
-        self._require_fitted()
-        if not len(comparisons):
-            return np.empty(0)
+    def _predicted(self, comparisons: Comparisons) -> Array:
         log_weights, difference, _, margin = self._pairs(comparisons)
         weights = np.exp(log_weights)
         places = self.users_.places(comparisons.table["user"].to_pylist())

@@ -58,7 +58,7 @@ from penchant.preference.newton import newton
 from penchant.preference.profiles import Profiles
 from penchant.preference.votes import codes_of, encoded_sides, first_and_place, joint_codes, require_width
 from penchant.records import Reactions
-from penchant.turns import Form, turns_between
+from penchant.turns import Turn
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -372,20 +372,9 @@ class ReactionRate(ModelOfPeople):
                 again.adapt(person, others.of(person))
         return again
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
         """Log-odds of a reaction at an average place in the conversation; see `ModelOfPeople.reward`."""
-        self._require_fitted()
-        if not len(responses):
-            return np.empty(0)
-        vectors = encode_turns(self.encoder, turns_between(prompts, responses, context=context, form=form))
+        vectors = encode_turns(self.encoder, asked)
         found = self.users_.get(user) if user is not None else None
         weights = self.weights_ if found is None else found.weights
         return np.asarray(self._features(vectors.astype(np.float64), np.full(len(vectors), np.nan)) @ weights)

@@ -72,7 +72,7 @@ from penchant.preference.profiles import Profiles
 from penchant.preference.votes import Places, Votes, finite_vectors, read_votes, require_width, rows_of
 from penchant.preference.voting import Treatment, Voted, cross_fitted, labelled_first, same_pairs, treated
 from penchant.records import Comparisons, Rankings
-from penchant.turns import Form, Turn, turns_between
+from penchant.turns import Turn
 
 Array = NDArray[np.float64]
 
@@ -420,29 +420,12 @@ class Strength(PreferenceModel):
         shifted = self if answers is None else copy.copy(self).shift(answers)
         return super(Strength, shifted).without(user, others)
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
-        """Logits up to a constant; see `PreferenceModel.reward`."""
-        self._require_fitted()
-        if not len(responses):
-            return np.empty(0)
-        asked = turns_between(prompts, responses, context=context, form=form)
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
         x = self._standard(finite_vectors(self.encoder, encode_turns(self.encoder, asked)))
         known = self.users_.get(user) if user is not None else None
         return self._everybody(x) if known is None else self._everybody(x) + x @ known.weights
 
-    def probability(self, comparisons: Comparisons) -> Array:
-        """P(chosen is preferred); see `PreferenceModel.probability`."""
-        self._require_fitted()
-        if not len(comparisons):
-            return np.empty(0)
+    def _predicted(self, comparisons: Comparisons) -> Array:
         difference, _, short = self._pairs(comparisons)
         ahead = -short
         places = self.users_.places(comparisons.table["user"].to_pylist())

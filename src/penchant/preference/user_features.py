@@ -40,7 +40,7 @@ from penchant.preference.pooled import STRENGTHS_OF_PRIOR, least_bold, pooled, s
 from penchant.preference.profiles import Profiles
 from penchant.preference.votes import Votes, codes_of, read_votes
 from penchant.records import Comparisons
-from penchant.turns import Form, turns_between
+from penchant.turns import Turn
 
 Array = NDArray[np.float64]
 
@@ -139,29 +139,13 @@ class UserFeatures(PreferenceModel):
         """The features of people; see `PreferenceModel.names`."""
         return ["known", *(name if word is None else f"{name}={word}" for name, word in self.columns_)]
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
-        """Logits up to a constant; see `PreferenceModel.reward`."""
-        self._require_fitted()
-        if not len(responses):
-            return np.empty(0)
-        vectors = encode_turns(self.encoder, turns_between(prompts, responses, context=context, form=form))
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
+        vectors = encode_turns(self.encoder, asked)
         found = self.users_.get(user) if user is not None else None
         weights = self.weights_ + (0.0 if found is None else found.features @ self.interaction_)
         return np.asarray(vectors.astype(np.float64) / self.scale_ @ weights)
 
-    def probability(self, comparisons: Comparisons) -> Array:
-        """P(chosen is preferred); see `PreferenceModel.probability`."""
-        self._require_fitted()
-        if not len(comparisons):
-            return np.empty(0)
+    def _predicted(self, comparisons: Comparisons) -> Array:
         votes = read_votes(self.encoder, comparisons)
         difference = votes.difference / self.scale_
         ahead = difference @ self.weights_ - votes.margin

@@ -61,7 +61,7 @@ from penchant.preference.pooled import SURELY, least_bold, pooled, surprise
 from penchant.preference.profiles import Profiles
 from penchant.preference.votes import Votes, read_votes, require_width, rows_by
 from penchant.records import Comparisons
-from penchant.turns import Form, turns_between
+from penchant.turns import Turn
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -355,29 +355,14 @@ class Variational(PreferenceModel):
         known = self.users_.get(user) if user is not None else None
         return self._prior() if known is None else known
 
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        user: str | None = None,
-        context: str | None = None,
-        form: Form = "text",
-    ) -> Array:
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> Array:
         """Logits up to a constant, at the mean of the belief; see `PreferenceModel.reward`."""
-        self._require_fitted()
-        if not len(responses):
-            return np.empty(0)
-        vectors = encode_turns(self.encoder, turns_between(prompts, responses, context=context, form=form))
+        vectors = encode_turns(self.encoder, asked)
         require_width(vectors, len(self.weights_))
         scaled = vectors / self.scale_
         return np.asarray(scaled @ self.weights_ + self._extra(scaled, self.belief(user).mean))
 
-    def probability(self, comparisons: Comparisons) -> Array:
-        """P(chosen is preferred); see `PreferenceModel.probability`."""
-        self._require_fitted()
-        if not len(comparisons):
-            return np.empty(0)
+    def _predicted(self, comparisons: Comparisons) -> Array:
         votes = read_votes(self.encoder, comparisons)
         places = self.users_.places(votes.people)
         means = self.users_.column("mean") if len(self.users_) else np.empty((0, self.latent))
