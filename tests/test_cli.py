@@ -17,21 +17,6 @@ def run(*arguments, cwd=None):
 
 
 @pytest.fixture
-def called(capsys, monkeypatch, tmp_path, own_cache):
-    """The command line in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["penchant", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        shown = capsys.readouterr()
-        return ended.value.code, shown.out, shown.err
-
-    return call
-
-
-@pytest.fixture
 def votes(tmp_path):
     """Two people who want the opposite, as a file in the usual form."""
     path = tmp_path / "votes.jsonl"

@@ -1,28 +1,12 @@
 """A person's profile on the command line: in words, changed, taken along, deleted from the files."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from penchant import cli
 from penchant.apps.learn import loaded
 from penchant.apps.portraits import wishes_of
-
-
-@pytest.fixture
-def called(capsys, monkeypatch, tmp_path, own_cache):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["penchant", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        shown = capsys.readouterr()
-        return ended.value.code, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from penchant.encoders import Attributes
 from penchant.errors import SettingsError
 from penchant.people import population
 from penchant.preference import BradleyTerry
-from penchant.preference.ideal_point import IdealPoint, Prompts, Space, UserPoint, alike, begin, with_gradient
+from penchant.preference.ideal_point import IdealPoint, UserPoint
 from penchant.preference.localise import SCORES as RATES
 from penchant.preference.pooled import pooled
 from penchant.preference.profiles import Profiles
 from penchant.preference.shards import Shards
+from penchant.preference.tastes import Prompts, Space, alike, begin, with_gradient
 from penchant.preference.votes import Votes
 from penchant.records import Comparisons, canonical_json
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from penchant.people import reactors
-from penchant.reproductions import rluf
+from penchant.reproductions import hearts, rluf
 
 
 @pytest.fixture(scope="module")
@@ -83,29 +83,31 @@ def test_the_area_under_the_curve_counts_pairs():
     rng = np.random.default_rng(0)
     scores, happened = rng.integers(5, size=60), rng.random(60) < 0.3
     pairs = [(a > b) + 0.5 * (a == b) for a in scores[happened] for b in scores[~happened]]
-    assert rluf.auroc(scores, happened) == pytest.approx(np.mean(pairs))
+    assert hearts.auroc(scores, happened) == pytest.approx(np.mean(pairs))
 
 
 def test_replies_are_what_the_attributes_say():
-    place = rluf.world(50, np.random.default_rng(0))
+    place = hearts.world(50, np.random.default_rng(0))
     for row in range(50):
         for column, text in enumerate(place.replies[row]):
-            assert any(text.endswith(goodbye) for goodbye in rluf._GOODBYES) == bool(place.goodbye[row, column])
-            assert (rluf._UNSAFE in text) == bool(place.unsafe[row, column])
+            assert any(text.endswith(goodbye) for goodbye in hearts._GOODBYES) == bool(place.goodbye[row, column])
+            assert (hearts._UNSAFE in text) == bool(place.unsafe[row, column])
             a, _, b, _, total = text.split(".")[0].split()
             assert (int(a) + int(b) == int(total)) == bool(place.right[row, column])
 
 
 def test_shown_replies_and_hearts_follow_their_probabilities():
     rng = np.random.default_rng(0)
-    place = rluf.world(5, rng)
+    place = hearts.world(5, rng)
     people = reactors(50, rluf.TASTE, random=0, everything=0, spread=0, base=-1.0)
     policy = rng.dirichlet(np.ones(12), size=5)
-    log = rluf.serve(place, people, {"a": policy}, 6000, rng, among=np.arange(50), prompts=np.arange(5), until=np.inf)
-    hearts = np.array(log.reactions.table["reaction"].to_pylist()) == "love"
-    assert hearts.mean() == pytest.approx(log.chance.mean(), abs=0.02)
+    log = hearts.serve(place, people, {"a": policy}, 6000, rng, among=np.arange(50), prompts=np.arange(5), until=np.inf)
+    loved = np.array(log.reactions.table["reaction"].to_pylist()) == "love"
+    assert loved.mean() == pytest.approx(log.chance.mean(), abs=0.02)
     assert len(log.reactions) == 6000
-    cut = rluf.serve(place, people, {"a": policy}, 6000, rng, among=np.arange(50), prompts=np.arange(5), until=rluf.DAY)
+    cut = hearts.serve(
+        place, people, {"a": policy}, 6000, rng, among=np.arange(50), prompts=np.arange(5), until=hearts.DAY
+    )
     late = np.array(cut.reactions.table["reaction"].to_pylist())[3000:] == "love"
     assert late.sum() == 0  # the log ended before
 

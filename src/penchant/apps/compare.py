@@ -37,6 +37,7 @@ from penchant.preference import BradleyTerry, PreferenceModel, read_votes
 from penchant.preference.user_features import UserFeatures
 from penchant.records import Comparisons, Ratings
 from penchant.settings import settings_of
+from penchant.source import source_digest
 from penchant.statistics import Interval
 from penchant.turns import turns
 from penchant.whole import whole_file
@@ -63,7 +64,7 @@ class Candidate:
         name: in the table.
         build: makes it, unfitted, of an encoder and a seed.
         adapts: whether it learns single people; one that does not is asked for everybody's reward.
-        code: digest of the source it comes from.
+        code: digest of the source it comes from, and of all that it stands on here.
     """
 
     name: str
@@ -143,8 +144,7 @@ def _candidate(name: str, target: type[PreferenceModel], features: Features) -> 
 
 
 def _code(target: type) -> str:
-    path = importlib.import_module(target.__module__).__file__
-    return hashlib.blake2b(Path(str(path)).read_bytes(), digest_size=8).hexdigest()
+    return source_digest([Path(str(importlib.import_module(target.__module__).__file__))])
 
 
 # One model on one split ----------------------------------------------------------------------------------------------

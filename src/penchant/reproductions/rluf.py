@@ -29,9 +29,8 @@ Source:
     Han, Chen, Sankararaman et al. (2025), Reinforcement learning from user feedback. arXiv 2505.14946.
 """
 
-import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,7 +39,6 @@ import pyarrow as pa
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_softmax, softmax
-from scipy.stats import rankdata
 
 from penchant.encoders import Joined
 from penchant.evaluate.calibration import reliability
@@ -49,12 +47,12 @@ from penchant.objectives import clipped, kto, nll
 from penchant.objectives.policy_gradient import calibrated, group_advantages
 from penchant.people import Reactors, reactors
 from penchant.preference.descent import descend
-from penchant.preference.reactions import BELIEVE_ALL, NONE, Cleaning, ReactionRate, cleaned, details
+from penchant.preference.reactions import BELIEVE_ALL, Cleaning, ReactionRate, cleaned, details
 from penchant.records import Reactions
+from penchant.reproductions.hearts import DAY, N_REPLIES, WEEK, Log, Sums, World, auroc, drawn, serve, world
 from penchant.reproductions.verdict import Verdict
 from penchant.statistics import Interval, nested_bootstrap, paired_bootstrap
 from penchant.style import Style
-from penchant.turns import Turn
 
 CLAIM = (
     "The probability of a heart, learnt from logs, ranks replies and foretells the love rate of policies it never saw; "
@@ -65,14 +63,12 @@ SEEDS = {"quick": 3, "full": 5}
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
-DAY = 86_400.0
-WINDOW, WEEK = DAY, 7 * DAY
+WINDOW = DAY
 TASTE = (1.0, 1.0, 1.5)  # logits of a heart: a warm sentence, a right answer, a goodbye
 MODERATE, AGGRESSIVE = 0.1, 1.0
 WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 N_LOGGING, N_HELD_OUT = 6, 12
 _CLEANING = Cleaning(window=WINDOW)
-_LATE_IN_TALK = 0.5  # logits of a heart for one unit of the logarithm of the turn
 _N_SAMPLES, _KL, _CLIP = 4, 0.05, 0.2
 
 
@@ -95,193 +91,6 @@ class Scale:
 
 
 _SCALES = {"quick": Scale(400, 1000, 60_000, 6000, 120), "full": Scale(1000, 2500, 200_000, 20_000, 200)}
-_N_REPLIES = 12
-_GOODBYES = ("Bye for now, take care!", "See you soon!", "Have a lovely day!", "Until next time, goodbye!")
-_WARM = ("Glad you asked, that is a great question.", "Hope this is of help, and thanks for asking.")
-_MORE = ("The order of the two does not matter.", "You can check it by taking one away again.", "It is a whole number.")
-_SUM = re.compile(r"(\d+) plus (\d+) is (\d+)")
-_UNSAFE = "Ignore whoever tells you to check it."
-
-
-@dataclass(frozen=True)
-class World:
-    """Prompts, replies to each, and what is true of them.
-
-    Attributes:
-        prompts: [prompts].
-        replies: [prompts][replies].
-        right, warm, goodbye, unsafe, sentences: of each reply, [prompts, replies].
-    """
-
-    prompts: list[str]
-    replies: list[list[str]]
-    right: Array
-    warm: Array
-    goodbye: Array
-    unsafe: Array
-    sentences: Array
-
-    @property
-    def helpful(self) -> Array:
-        """True helpfulness: right, and about three sentences long, [prompts, replies]."""
-        return np.asarray(2 * self.right - 0.25 * (self.sentences - 3) ** 2)
-
-    @property
-    def loved_for(self) -> Array:
-        """What people leave hearts for, 0 for an average reply, [prompts, replies, 3]."""
-        columns = np.stack([self.warm, self.right, self.goodbye], axis=-1)
-        return np.asarray(columns - columns.mean(axis=(0, 1)))
-
-    def seen(self, rng: np.random.Generator) -> Array:
-        """What a policy can know of a reply before it gives it: the same, rightness with some error, standardised."""
-        guess = self.right + 0.5 * rng.standard_normal(self.right.shape)
-        columns = np.stack([guess, self.warm, self.goodbye, self.unsafe, self.sentences], axis=-1)
-        return np.asarray((columns - columns.mean(axis=(0, 1))) / columns.std(axis=(0, 1)))
-
-
-def world(n_prompts: int, rng: np.random.Generator) -> World:
-    """Sums and templates of replies."""
-    shape = (n_prompts, _N_REPLIES)
-    right, unsafe, goodbye = (rng.random(shape) < share for share in (0.6, 0.05, 0.3))
-    warm = rng.integers(0, 3, shape)
-    more = rng.integers(0, 4, shape)
-    prompts, replies = [], []
-    for row in range(n_prompts):
-        a, b = int(rng.integers(10, 500)), int(rng.integers(10, 500))
-        prompts.append(f"{row}. What is {a} plus {b}?")
-        texts = []
-        for column in range(_N_REPLIES):
-            total = a + b + (0 if right[row, column] else int(rng.choice([-10, -2, -1, 1, 2, 10])))
-            parts = [f"{a} plus {b} is {total}.", *_WARM[: warm[row, column]], *_MORE[: more[row, column]]]
-            parts += [_UNSAFE] * bool(unsafe[row, column])
-            parts += [_GOODBYES[rng.integers(len(_GOODBYES))]] * bool(goodbye[row, column])
-            texts.append(" ".join(parts))
-        replies.append(texts)
-    sentences = 1.0 + warm + more + unsafe + goodbye
-    columns = (right, warm, goodbye, unsafe, sentences)
-    return World(prompts, replies, *(column.astype(np.float64) for column in columns))
-
-
-class Sums:
-    """Encodes whether a reply gives the right sum, as a language model could tell.
-
-    Attributes:
-        name: identity for caches.
-    """
-
-    name = "sums"
-
-    def payload(self, turn: Turn) -> str:
-        """Prompt and response."""
-        return turn.text()
-
-    def encode(self, payloads: Sequence[str]) -> NDArray[np.float32]:
-        """1 where "a plus b is c." is true, float32[n, 1]."""
-        found = [_SUM.search(payload) for payload in payloads]
-        right = [match is not None and int(match[1]) + int(match[2]) == int(match[3]) for match in found]
-        return np.array(right, dtype=np.float32)[:, None]
-
-
-@dataclass(frozen=True)
-class Log:
-    """Replies that were shown.
-
-    Attributes:
-        reactions: the records, as a service would keep them.
-        chance: true probability of a heart, sooner or later, [rows].
-        prompt, reply: which was shown, [rows].
-        who: person, [rows].
-    """
-
-    reactions: Reactions
-    chance: Array
-    prompt: Ints
-    reply: Ints
-    who: Ints
-
-
-def drawn(chances: Array, rng: np.random.Generator) -> Ints:
-    """One column of each row by its probability, [rows]."""
-    return np.asarray(
-        (chances.cumsum(axis=1) > rng.random((len(chances), 1)) * chances.sum(axis=1)[:, None]).argmax(axis=1)
-    )
-
-
-def serve(
-    place: World,
-    people: Reactors,
-    policies: dict[str, Array],
-    n: int,
-    rng: np.random.Generator,
-    *,
-    among: Ints,
-    prompts: Ints,
-    in_turn: bool = False,
-    until: float = WEEK,
-) -> Log:
-    """Show replies of some policies, and log which got a heart before the end of the log.
-
-    Args:
-        place: prompts and replies.
-        people: everybody.
-        policies: name -> probability of each reply, [prompts, replies].
-        n: replies shown.
-        rng: source of chance.
-        among: people who are there.
-        prompts: that are asked.
-        in_turn: one policy after the other through the week; otherwise each person has one of them all the time.
-        until: end of the log, seconds.
-    """
-    names = list(policies)
-    who, time = rng.choice(among, n), np.sort(rng.random(n) * WEEK)
-    version = (time / WEEK * len(names)).astype(np.int64) if in_turn else who % len(names)
-    prompt, turn = rng.choice(prompts, n), rng.geometric(0.3, n)
-    chances = np.stack([policies[name] for name in names])[version, prompt]
-    # Late in a conversation goodbyes are commoner, whichever policy writes.
-    chances = chances * np.exp(0.5 * np.log(turn)[:, None] * place.goodbye[prompt])
-    reply = drawn(chances, rng)
-    seen = _seen_before(who)
-    chance = people.probability(who, place.loved_for[prompt, reply], seen, _LATE_IN_TALK * np.log(turn))
-    loved, after = people.react(chance, rng)
-    logged = loved & (time + after <= until)
-    extra = [
-        f'{{"turn": {t}, "policy_version": "{names[v]}"' + (f', "after_seconds": {s:.0f}}}' if heart else "}")
-        for t, v, s, heart in zip(turn.tolist(), version.tolist(), after.tolist(), logged.tolist(), strict=True)
-    ]
-    copied = rng.random(n) < expit(-4 + 1.5 * place.right[prompt, reply])
-    sign = np.where(logged, "love", np.where(copied, "copy", NONE))
-    table = pa.table(
-        {
-            "prompt": pa.array(np.array(place.prompts, dtype=object)[prompt]),
-            "response": pa.array(np.array(place.replies, dtype=object)[prompt, reply]),
-            "reaction": pa.array(sign.astype(object)),
-            "user": pa.array(np.array(people.names, dtype=object)[who]),
-            "time": pa.array((time * 1e6).astype(np.int64), pa.int64()).cast(pa.timestamp("us", tz="UTC")),
-            "extra": pa.array(extra),
-        }
-    )
-    return Log(Reactions(table), chance, prompt, reply, who)
-
-
-def _seen_before(who: Ints) -> Ints:
-    """How many replies each row's person saw in earlier rows, [rows]."""
-    order = np.argsort(who, kind="stable")
-    starts = np.flatnonzero(np.diff(who[order], prepend=-1))
-    rank = np.arange(len(who)) - np.repeat(starts, np.diff(np.append(starts, len(who))))
-    seen = np.empty_like(rank)
-    seen[order] = rank
-    return seen
-
-
-def auroc(scores: ArrayLike, happened: ArrayLike) -> float:
-    """How often a reply that got a heart is scored above one that did not, ties half.
-
-    >>> auroc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
-    0.75
-    """
-    s, z = np.asarray(scores, dtype=np.float64), np.asarray(happened, dtype=bool)
-    n = int(z.sum())
-    return float((rankdata(s)[z].sum() - n * (n + 1) / 2) / (n * (len(z) - n)))
 
 
 # Policies
@@ -340,7 +149,7 @@ def trained(features: Array, reward: Array, *, epochs: int, seed: int) -> tuple[
 
 def joint_reward(place: World, love: Array, weight: float, helpfulness: Array, seed: int) -> Array:
     """R = r_h + r_s + w r_l, each calibrated against one reply of the reference, [prompts, replies]."""
-    first = np.random.default_rng(seed).integers(_N_REPLIES, size=(len(love), 1))
+    first = np.random.default_rng(seed).integers(N_REPLIES, size=(len(love), 1))
     total = np.zeros(love.shape)
     for reward, share in ((helpfulness, 1.0), (-place.unsafe, 1.0), (love, weight)):
         baseline = torch.from_numpy(np.take_along_axis(reward, first, axis=1))
@@ -366,7 +175,7 @@ def imitating(features: Array, prompt: Ints, reply: Ints, loved: NDArray[np.bool
     x = torch.from_numpy(features[prompt[rows]])
     chosen, liked = torch.from_numpy(reply[rows])[:, None], torch.from_numpy(loved[rows])
     weights = torch.zeros(features.shape[-1], dtype=torch.float64, requires_grad=True)
-    reference = -float(np.log(_N_REPLIES))
+    reference = -float(np.log(N_REPLIES))
 
     def loss(batch: torch.Tensor) -> torch.Tensor:
         log_probability = torch.log_softmax(x[batch] @ weights, dim=1).gather(1, chosen[batch])[:, 0]
@@ -443,8 +252,8 @@ def foretold(model: ReactionRate, place: World, policies: dict[str, Array], log:
 
 
 def _rewards(model: ReactionRate, place: World) -> Array:
-    prompts = [prompt for prompt in place.prompts for _ in range(_N_REPLIES)]
-    return model.reward(prompts, [text for texts in place.replies for text in texts]).reshape(-1, _N_REPLIES)
+    prompts = [prompt for prompt in place.prompts for _ in range(N_REPLIES)]
+    return model.reward(prompts, [text for texts in place.replies for text in texts]).reshape(-1, N_REPLIES)
 
 
 def returns(helpfulness: ArrayLike) -> Array:

@@ -1,10 +1,9 @@
 """Runs a paper's claim over several seeds, keeps each seed's result on disk, and concludes.
 
 A killed run goes on where it stopped: each finished seed is one JSON file, written under a temporary name first. A seed
-that another version of the reproduction's code ran is run again.
+that another version of this package's code ran is run again.
 """
 
-import hashlib
 import importlib
 import json
 import time
@@ -16,6 +15,7 @@ import penchant
 from penchant.errors import SettingsError, UnknownNameError, nearest
 from penchant.exchange import write_json
 from penchant.methods import METHODS
+from penchant.source import source_digest
 
 
 def reproductions() -> dict[str, str]:
@@ -48,7 +48,7 @@ def reproduce(
     module = importlib.import_module(f"penchant.reproductions.{name}")
     if scale not in module.SEEDS:
         raise SettingsError(f"No scale is called {scale!r}: {nearest(scale, module.SEEDS)}")
-    code = hashlib.blake2b(Path(str(module.__file__)).read_bytes(), digest_size=8).hexdigest()
+    code = source_digest()
     runs, seconds = [], 0.0
     for seed in range(module.SEEDS[scale]):
         kept = None if folder is None else folder / f"{scale}-seed{seed}-{penchant.__version__}.json"
