@@ -423,3 +423,18 @@ def test_what_cannot_be_predicted_is_refused_in_words(arguments, message):
 def test_a_batch_of_nothing_is_refused(form):
     with pytest.raises(DataError, match="at least one example"):
         form([], pad=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_log_probability_of_a_token_and_its_gradient_are_those_of_torch(dtype):
+    generator = torch.Generator().manual_seed(0)
+    plain = (5 * torch.randn(7, 11, generator=generator)).to(dtype).requires_grad_()
+    ours = plain.detach().clone().requires_grad_()
+    targets = torch.randint(11, (7,), generator=generator)
+    weights = torch.randn(7, generator=generator)
+    theirs = -torch.nn.functional.cross_entropy(plain.float(), targets, reduction="none")
+    found = sequences._log_softmax_at(ours, targets)
+    torch.testing.assert_close(found, theirs, atol=1e-5, rtol=1e-5)
+    (weights * theirs).sum().backward()
+    (weights * found).sum().backward()
+    torch.testing.assert_close(ours.grad, plain.grad, atol=1e-6, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5)
