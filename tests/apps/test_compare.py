@@ -10,7 +10,7 @@ from penchant import cli
 from penchant.apps import compare
 from penchant.apps.compare import BY_FEATURES, PER_USER, POOLED, candidates, compare_models, plot, tables
 from penchant.encoders import Attributes
-from penchant.errors import SettingsError, UnknownNameError
+from penchant.errors import DataError, SettingsError, UnknownNameError
 from penchant.evaluate.held_out import known_and_new
 from penchant.methods import METHODS
 from penchant.people import population
@@ -253,3 +253,9 @@ def test_the_command_ends_with_the_line_that_scripts_read(tmp_path, own_cache, m
     assert [one["model"] for one in line["not_applicable"]] == ["directional"]
     assert (tmp_path / "comparison" / "comparison.svg").exists()
     assert "not compared: directional" in shown.err
+
+
+def test_choices_of_one_person_are_refused_before_anything_is_learnt(tmp_path):
+    with pytest.raises(DataError, match=r"are by 'person-0+': who gains .* at least two people"):
+        compare_models(votes(n_people=1)[0], {"comparison"}, Attributes(), folder=tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -267,6 +267,12 @@ def compare_models(
     read_votes(encoder, comparisons)  # now, and with their owners: whatever is kept on disk must go with its people
     shared = remembered(encoder)
     parts = [known_and_new(comparisons, kinds, examples=EXAMPLES, seed=seed) for seed in range(seeds)]
+    if len(people := {user for part in parts for user in part.seen.users}) < 2:
+        raise DataError(
+            f"All choices that could be held out, of {len(comparisons)}, are by {', '.join(map(repr, people))}: who "
+            "gains from a model of their own is asked of at least two people. `penchant learn` without --compare learns "
+            "one."
+        )
     about = _digest(comparisons, kinds, encoder, ratings, features)
     found: dict[str, list[Predictions]] = {model.name: [] for model in models}
     with tqdm(total=len(models) * seeds, desc="comparing", unit="fit", file=sys.stderr, disable=None) as bar:

@@ -94,7 +94,8 @@ def leaderboard(file: Path, *, format: str = "auto", level: float = 0.95) -> Out
     battles = imported.records.get("battle")
     if not isinstance(battles, Battles) or not len(battles):
         held = ", ".join(f"{len(table)} {kind} records" for kind, table in imported.records.items()) or "no records"
-        raise DataError(f"{shown(file)} holds no votes between two systems, but {held}.")
+        lost = f"; {shown_drops(dict(imported.dropped))}" if imported.dropped else ""
+        raise DataError(f"{shown(file)} holds no votes between two systems, but {held}{lost}.")
     board = rank(battles, level=level)
     over = "people" if board.by_person else "votes"
     rows = [
@@ -137,9 +138,9 @@ def item_fairness(file: Path, *, patience: float = 0.8) -> Outcome:
                 f"number; it has {sorted(record)}."
             )
         try:
-            found = measures(exposure([[item - 1 for item in one] for one in lists], n_items), patience=patience)
+            found = measures(exposure(lists, n_items, first=1), patience=patience)
         except (DataError, TypeError) as error:
-            raise DataError(f"{shown(file)}, record {number}, items counted from 0: {error}") from error
+            raise DataError(f"{shown(file)}, record {number}: {error}") from error
         values = {name: None if math.isnan(one.value) else one.value for name, one in found.items()}
         why_not = {name: one.why_not for name, one in found.items() if one.why_not}
         name = str(record.get("case", number))

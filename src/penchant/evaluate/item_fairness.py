@@ -85,12 +85,13 @@ class Measure:
     why_not: str = ""
 
 
-def exposure(lists: ArrayLike | Sequence[Sequence[int]], n_items: int) -> Exposure:
+def exposure(lists: ArrayLike | Sequence[Sequence[int]], n_items: int, *, first: int = 0) -> Exposure:
     """Count who is shown where.
 
     Args:
-        lists: items from 0 to n_items - 1, best first, of equal length, none twice in a list, int[users, k].
+        lists: numbers of items, best first, of equal length, none twice in a list, int[users, k].
         n_items: items in the whole catalogue, also those never shown.
+        first: the number of its first item.
 
     Raises:
         DataError: lists differ in length, name an item twice, or name one that is not in the catalogue.
@@ -98,13 +99,13 @@ def exposure(lists: ArrayLike | Sequence[Sequence[int]], n_items: int) -> Exposu
     """
     if n_items < 1:
         raise SettingsError(f"A catalogue has at least one item: got n_items {n_items!r}.")
-    table = _table(lists)
+    table = _table(lists) - first
     outside = (table < 0) | (table >= n_items)
     if outside.any():
         user = int(np.flatnonzero(outside.any(axis=1))[0])
         raise DataError(
-            f"List {user} names item {int(table[user][outside[user]][0])}, which is not among the {n_items} items of "
-            f"the catalogue, 0 to {n_items - 1} ({int(outside.sum())} such places)."
+            f"List {user} names item {int(table[user][outside[user]][0]) + first}, which is not among the {n_items} "
+            f"items of the catalogue, {first} to {n_items - 1 + first} ({int(outside.sum())} such places)."
         )
     ordered = np.sort(table, axis=1)
     twice = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
@@ -127,7 +128,7 @@ def _table(lists: ArrayLike | Sequence[Sequence[int]]) -> Counts:
     if table.ndim != 2 or not table.size:
         raise DataError(f"Lists have the shape {table.shape}; there must be at least one user and one place.")
     if not np.issubdtype(table.dtype, np.integer):
-        raise DataError(f"Items are whole numbers from 0 on: got {table.dtype}.")
+        raise DataError(f"Items are whole numbers: got {table.dtype}.")
     return table.astype(np.int64)
 
 
