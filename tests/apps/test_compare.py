@@ -256,6 +256,6 @@ def test_the_command_ends_with_the_line_that_scripts_read(tmp_path, own_cache, m
 
 
 def test_choices_of_one_person_are_refused_before_anything_is_learnt(tmp_path):
-    with pytest.raises(DataError, match=r"are by 'person-0+': who gains .* at least two people"):
+    with pytest.raises(DataError, match=r"are by 'person-0+': who gains .* two people at least"):
         compare_models(votes(n_people=1)[0], {"comparison"}, Attributes(), folder=tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))

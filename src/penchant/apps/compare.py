@@ -270,8 +270,8 @@ def compare_models(
     if len(people := {user for part in parts for user in part.seen.users}) < 2:
         raise DataError(
             f"All choices that could be held out, of {len(comparisons)}, are by {', '.join(map(repr, people))}: who "
-            "gains from a model of their own is asked of at least two people. `penchant learn` without --compare learns "
-            "one."
+            "gains from a model of their own is asked of two people at least. `penchant learn` without --compare "
+            "learns one."
         )
     about = _digest(comparisons, kinds, encoder, ratings, features)
     found: dict[str, list[Predictions]] = {model.name: [] for model in models}
