@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.preference.newton import newton, optima
-from penchant.preference.votes import Votes
+from penchant.preference.votes import Votes, first_and_place, joint_codes
 
 Array = NDArray[np.float64]
 
 STRENGTHS_OF_PRIOR = tuple(float(10.0**power) for power in np.arange(-1.0, 4.01, 1.0))
 FOLDS = 3
-_OF_THEIR_OWN = 1.8  # responses to a pair; of 2 none is shared
 _SHARE_SET_ASIDE = 0.3
 _FEWEST_PAIRS = 30  # below this an inner split says less than a fixed prior
 
@@ -114,20 +113,22 @@ def least_bold(surprises: Array, *, to_leave: float = 1.0) -> int:
 def apart(judged: NDArray[np.int64], fold: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which of one person's pairs are set aside in a fold, and which are used at all, each bool[pairs].
 
-    Pairs that share responses hang together (a over b and b over c tell a over c): then a third of the responses is set
-    aside, and pairs of both parts are not used. Where pairs have responses of their own, but for a few, a third of the
-    pairs is set aside, in the order they came.
+    Pairs that share responses hang together (a over b and b over c tell a over c), so no response of a pair set aside
+    is in one that is left. Either a third of the pairs is set aside, in the order they came, and whatever shares a
+    response with them is not used; or a third of the responses, and pairs of both parts are not used. Where few
+    responses are shared the former loses fewer pairs, where many are the latter, and that is what is taken.
 
     Args:
         judged: number of each side's response, equal for equal responses, [pairs, 2].
         fold: 0 to FOLDS - 1.
     """
-    responses = np.unique(judged)
-    if len(responses) > _OF_THEIR_OWN * len(judged):
-        return np.arange(len(judged)) * FOLDS // len(judged) == fold, np.ones(len(judged), dtype=bool)
-    drawn = np.random.default_rng(0).permutation(responses)
-    inside = np.isin(judged, drawn[np.arange(len(drawn)) * FOLDS // len(drawn) == fold])
-    return np.asarray(inside.all(axis=1)), np.asarray(inside.all(axis=1) | ~inside.any(axis=1))
+    pair = first_and_place(joint_codes(*np.sort(judged, axis=1).T))[1]  # said twice, or taken back, it is one
+    of_pairs = pair * FOLDS // (pair.max(initial=0) + 1) == fold
+    responses = np.random.default_rng(0).permutation(np.unique(judged))
+    inside = np.isin(judged, responses[np.arange(len(responses)) * FOLDS // len(responses) == fold])
+    ways = [(of_pairs, ~np.isin(judged, judged[of_pairs]).any(axis=1)), (inside.all(axis=1), ~inside.any(axis=1))]
+    late, early = max(ways, key=lambda way: int(way[0].sum()) * int(way[1].sum()))
+    return np.asarray(late), np.asarray(late | early)
 
 
 def set_aside(users: NDArray[Any]) -> NDArray[np.bool_] | None:
