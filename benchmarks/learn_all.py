@@ -10,24 +10,36 @@ is not on this machine is left out.
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from real_sets import FOLDER, ROOT, SETS, RealSet, loaded
+from scipy.special import expit, log_expit, softmax
 
-from penchant.apps.compare import compare_models, tables, written
+from penchant.apps.compare import Candidate, compare_models, tables, written
 from penchant.apps.learn import encoder_of
 from penchant.apps.names import items_of
+from penchant.encoders import Encoder
 from penchant.feedback.about_people import about_people, beside
 from penchant.people import People, population
+from penchant.preference import PreferenceModel
+from penchant.preference.profiles import Profiles
+from penchant.preference.votes import encoded_sides, rows_of
 from penchant.records import Comparisons, canonical_json
+from penchant.source import source_digest
+from penchant.turns import Turn
 
 RESULTS = ROOT / "docs" / "results" / "learn"
-MOST_PEOPLE = 60
+MOST_PEOPLE = 60  # of a real set
+N_SIMULATED = 300
 DIM, N_EACH = 8, 48  # features of a simulated response, votes of a simulated person
+KINDS = {"n_features": DIM, "n_groups": 3, "strength": 3.0, "spread": 2.0}  # of the simulated population
+N_TASTES = 20_000  # drawn from a population of which everybody differs, to stand for it
+BEST = "population_known"
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,7 @@ class Case:
         encoding: how payloads become vectors.
         features: what is known of the people besides.
         people: whose true taste is known, if they are simulated.
+        tastes: of the population they come from, [tastes, features].
     """
 
     name: str
@@ -53,6 +66,7 @@ class Case:
     encoding: str
     features: dict[str, dict[str, Any]]
     people: People | None = None
+    tastes: NDArray[np.float64] | None = None
 
 
 def cases(wanted: list[str]) -> Iterator[Case]:
@@ -78,11 +92,11 @@ def cases(wanted: list[str]) -> Iterator[Case]:
 
 def simulated(name: str, kind: Literal["groups", "continuous", "alike"], about: str) -> Case:
     """Simulated people who vote on random responses."""
-    people = population(MOST_PEOPLE, n_features=DIM, kind=kind, n_groups=3, strength=3.0, spread=2.0, seed=0)
+    people = population(N_SIMULATED, kind=kind, seed=0, **KINDS)
     rng = np.random.default_rng(0)
     rows = []
     for _ in range(N_EACH):
-        sides = rng.standard_normal((2, MOST_PEOPLE, DIM)).round(3)
+        sides = rng.standard_normal((2, N_SIMULATED, DIM)).round(3)
         for person, user in enumerate(people.names):
             first, second = sides[:, [person]]
             if not people.prefers_first(person, first, second, rng)[0]:
@@ -92,8 +106,9 @@ def simulated(name: str, kind: Literal["groups", "continuous", "alike"], about: 
             )
             rows.append({"prompt": "", "chosen": chosen, "rejected": rejected, "user": user})
     told = (
-        f"SIMULATED: {MOST_PEOPLE} people, {about}; {N_EACH} votes each between responses of {DIM} features. Measured "
-        "against the true probability of each choice, not against one draw from it."
+        f"SIMULATED: {N_SIMULATED} people, {about}; {N_EACH} votes each between responses of {DIM} features. Measured "
+        f"against the true probability of each choice, not against one draw from it. `{BEST}` is the most that can be "
+        "had: it is told the population's tastes and need only find out which one a person has."
     )
     return Case(
         name,
@@ -104,6 +119,9 @@ def simulated(name: str, kind: Literal["groups", "continuous", "alike"], about: 
         "attributes",
         {},
         people,
+        population(N_TASTES, kind=kind, seed=0, **KINDS).tastes[N_SIMULATED:]
+        if kind == "continuous"
+        else people.tastes,
     )
 
 
@@ -148,6 +166,66 @@ def truth(people: People, held_out: Comparisons) -> Any:
     return 1 / (1 + np.exp(-np.einsum("nd,nd->n", first - second, tastes)))
 
 
+@dataclass(frozen=True)
+class Posterior:
+    """How likely each taste is to be a person's, [tastes]."""
+
+    likely: NDArray[np.float64]
+
+
+class PopulationKnown(PreferenceModel):
+    """Bayes' rule over the tastes that a simulated population has: what no model that must learn them can exceed.
+
+    Args:
+        encoder: of responses, whose features are the population's.
+        tastes: logits per feature, each equally likely, [tastes, features].
+    """
+
+    probability_is_logistic = False
+
+    def __init__(self, *, encoder: Encoder, tastes: NDArray[np.float64]):
+        self.encoder, self.tastes = encoder, tastes
+
+    def fit(self, comparisons: Comparisons) -> Self:
+        """Learn nothing: all that is shared is known."""
+        self.users_: Profiles[Posterior] = Profiles(Posterior)
+        return self
+
+    def adapt(self, user: str, comparisons: Comparisons) -> Posterior:
+        """How likely each taste is after a person's choices."""
+        log = log_expit((2 * comparisons.numpy("strength") - 1)[:, None] * self._ahead(comparisons)).sum(axis=0)
+        self.users_[user] = Posterior(softmax(log))
+        return self.users_[user]
+
+    def _ahead(self, comparisons: Comparisons) -> Any:
+        """By how much the first response is liked more, by each taste, logits [pairs, tastes]."""
+        vectors, (chosen, rejected) = encoded_sides(self.encoder, comparisons, ("chosen", "rejected"))
+        return (vectors[chosen] - vectors[rejected]) @ self.tastes.T
+
+    def _predicted(self, comparisons: Comparisons) -> NDArray[np.float64]:
+        found = np.empty(len(comparisons))
+        anybody = np.full(len(self.tastes), 1 / len(self.tastes))
+        for user, rows in rows_of(comparisons).items():
+            likely = self.users_[user].likely if user in self.users_ else anybody
+            found[rows] = expit(self._ahead(comparisons.take(rows))) @ likely
+        return found
+
+    def _reward(self, asked: Sequence[Turn], user: str | None) -> NDArray[np.float64]:
+        raise NotImplementedError("Nobody asks for rewards here.")
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {}
+
+    def _restore(self, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        raise NotImplementedError("It is not kept.")
+
+
+def ceiling(tastes: NDArray[np.float64]) -> Candidate:
+    """The row of what could be had."""
+    code = source_digest([Path(__file__)])
+    return Candidate(BEST, lambda encoder, _: PopulationKnown(encoder=encoder, tastes=tastes), True, code)
+
+
 def main() -> None:
     """Compare on every case, and write what came out."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -158,11 +236,13 @@ def main() -> None:
     given = parser.parse_args()
     for case in cases(given.sets):
         people = case.people
+        best = [] if case.tastes is None else [ceiling(case.tastes)]
         found = compare_models(
             case.comparisons,
             case.kinds,
             encoder_of(case.encoding, items_of(case.comparisons) if case.encoding == "items" else ()),
             names=given.compare,
+            besides=best,
             seeds=given.seeds,
             features=case.features,
             folder=given.work / case.name,

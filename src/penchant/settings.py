@@ -68,7 +68,11 @@ class Setting:
 
 
 def _short(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
+    return (
+        kind.__name__
+        if isinstance(kind, type) and not typing.get_args(kind)
+        else str(kind).replace("collections.abc.", "").replace("typing.", "")
+    )
 
 
 def _section(annotation: Any) -> type | None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from penchant.encoders import Apart, Attributes, Vectors
-from penchant.errors import DataError, NotFittedError, SettingsError
+from penchant.errors import DataError, NotFittedError, SettingsError, UnknownNameError
 from penchant.preference import Orchestrator
 from penchant.preference.orchestrator import divergence, entropy, targets
 from penchant.records import Comparisons, Ratings, canonical_json
@@ -215,6 +215,27 @@ def test_objectives_can_be_learnt_from_ratings_and_their_scale_is_that_of_what_w
     assert model.objectives_ == ("good", "short")
     assert model.average_[0] > model.average_[1]
     np.testing.assert_allclose(model.standardise_.scale, [2**0.5, 50.0], rtol=0.2)
+
+
+def test_scores_that_people_surely_prefer_less_of_are_refused_until_they_are_named():
+    long_winded = {"q": (1.0, 1.0, -1.0)}
+    with pytest.raises(DataError, match=r"Of 'brief' people surely prefer less"):
+        Orchestrator(encoder=Attributes(NAMES)).fit(votes(long_winded, 200))
+    model = Orchestrator(encoder=Attributes(NAMES), less=["brief"]).fit(votes(long_winded, 200))
+    same = Orchestrator(encoder=Attributes(NAMES)).fit(votes({"q": (1.0, 1.0, 1.0)}, 200))
+    np.testing.assert_allclose(model.weights(["q"]), same.weights(["q"]), atol=0.05)
+    assert model.probability(votes(long_winded, 200, seed=1)).mean() > 0.75
+    Orchestrator(encoder=Attributes(NAMES)).fit(votes({"q": (1.0, 0.0, 0.0)}, 200))  # counts for nothing: may stay
+    with pytest.raises(UnknownNameError, match="'short', which is no objective"):
+        Orchestrator(encoder=Attributes(NAMES), less=["short"]).fit(votes(long_winded, 200))
+
+
+def test_less_is_kept_with_the_model(tmp_path):
+    model = Orchestrator(encoder=Attributes(NAMES), less=["brief"]).fit(votes({"q": (1.0, 1.0, -1.0)}, 100))
+    model.save(tmp_path)
+    again = Orchestrator.load(tmp_path, encoder=Attributes(NAMES))
+    some = votes({"q": (1.0, 1.0, -1.0)}, 20, seed=2)
+    np.testing.assert_array_equal(again.probability(some), model.probability(some))
 
 
 def test_bad_input_has_a_clear_outcome():

@@ -30,7 +30,7 @@ from penchant.apps.one_for_all import anonymous
 from penchant.encoders import Encoder, remembered
 from penchant.errors import DataError, MissingExtraError, NotFittedError, SettingsError
 from penchant.evaluate.held_out import KnownAndNew, known_and_new
-from penchant.evaluate.standing import Standing, standing
+from penchant.evaluate.standing import Standing, agreement, expected_agreement, standing
 from penchant.exchange import write_json
 from penchant.methods import METHODS, method, resolve
 from penchant.preference import BradleyTerry, PreferenceModel, read_votes
@@ -235,6 +235,7 @@ def compare_models(
     encoder: Encoder,
     *,
     names: str = "all",
+    besides: Sequence[Candidate] = (),
     seeds: int = 3,
     ratings: Ratings | None = None,
     features: Features = _NOTHING,
@@ -248,6 +249,7 @@ def compare_models(
         kinds: of the records they came from, which decide what may be held out.
         encoder: of all models.
         names: see `candidates`.
+        besides: more of them.
         seeds: splits, each with other people set aside; models get the seed too.
         ratings: that say their aspect, for models that measure attributes.
         features: what is known of people besides their choices.
@@ -264,6 +266,7 @@ def compare_models(
         raise SettingsError(f"A comparison needs at least 1 seed: got {seeds}.")
     begin = time.perf_counter()
     models, left_out = candidates(names, features)
+    models += besides
     read_votes(encoder, comparisons)  # now, and with their owners: whatever is kept on disk must go with its people
     shared = remembered(encoder)
     parts = [known_and_new(comparisons, kinds, examples=EXAMPLES, seed=seed) for seed in range(seeds)]
@@ -319,6 +322,7 @@ def _rows(
                 np.concatenate([runs[seed].probability[group] for seed in there]),
                 np.concatenate([found[POOLED][seed].probability[group] for seed in there]),
                 strength,
+                right=agreement if truth is None else expected_agreement,
             )
             shown = [len(own) / len(own.users) for own in _shown([parts[seed] for seed in there], group)]
             yield group, _row(name, group, round(median(shown)), measured, [runs[seed] for seed in there])

@@ -4,6 +4,7 @@
 [1.0, 0.0, 0.5]
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +29,20 @@ def agreement(probability: ArrayLike, strength: ArrayLike) -> Floats:
     predicted, actual = np.asarray(probability, dtype=np.float64), np.asarray(strength, dtype=np.float64)
     right = np.where(actual >= 0.5, predicted > 0.5, predicted < 0.5).astype(np.float64)
     return np.where((actual == 0.5) | (predicted == 0.5), 0.5, right)
+
+
+def expected_agreement(probability: ArrayLike, chance: ArrayLike) -> Floats:
+    """How often a prediction and a choice will point the same way where it is known how likely each choice is, [pairs].
+
+    Args:
+        probability: that the first response is preferred, as predicted, in [0, 1], [pairs].
+        chance: of the same in truth, as of simulated people, in [0, 1], [pairs].
+
+    >>> expected_agreement([0.9, 0.2, 0.5], [0.7, 0.7, 0.7]).round(3).tolist()
+    [0.7, 0.3, 0.5]
+    """
+    predicted, true = np.asarray(probability, dtype=np.float64), np.asarray(chance, dtype=np.float64)
+    return np.where(predicted == 0.5, 0.5, np.where(predicted > 0.5, true, 1 - true))
 
 
 def calibration_error(probability: ArrayLike, strength: ArrayLike) -> float:
@@ -80,7 +95,14 @@ class Standing:
     n_choices: int
 
 
-def standing(users: ArrayLike, probability: ArrayLike, for_all: ArrayLike, strength: ArrayLike) -> Standing:
+def standing(
+    users: ArrayLike,
+    probability: ArrayLike,
+    for_all: ArrayLike,
+    strength: ArrayLike,
+    *,
+    right: Callable[[ArrayLike, ArrayLike], Floats] = agreement,
+) -> Standing:
     """Measure one model beside the model for all.
 
     Args:
@@ -88,22 +110,23 @@ def standing(users: ArrayLike, probability: ArrayLike, for_all: ArrayLike, stren
         probability: that the first response is preferred, as the model predicts, in [0, 1], [pairs].
         for_all: the same of the model for all, [pairs].
         strength: how far it was preferred, 0..1, [pairs].
+        right: how right each prediction is; `expected_agreement` where `strength` is the true chance.
 
     Raises:
         DataError: there are no choices or those of one person only, or a probability is none.
     """
-    right = per_user_report(users, agreement(for_all, strength), agreement(probability, strength), n_swaps=_N_SWAPS)
+    hits = per_user_report(users, right(for_all, strength), right(probability, strength), n_swaps=_N_SWAPS)
     surprise = per_user_report(users, -log_loss(for_all, strength), -log_loss(probability, strength), n_swaps=1)
     loss = surprise.per_user
     return Standing(
-        accuracy=right.per_user,
+        accuracy=hits.per_user,
         log_loss=replace(loss, estimate=-loss.estimate, low=-loss.high, high=-loss.low),
         ece=calibration_error(probability, strength),
-        gain=right.gain,
-        gain_of_people=right.gain_of_users,
+        gain=hits.gain,
+        gain_of_people=hits.gain_of_users,
         log_loss_gain=surprise.gain,
-        share_worse=right.share_worse,
-        worse_by_chance=right.placebo.worse.estimate,
-        n_people=len(right.users),
+        share_worse=hits.share_worse,
+        worse_by_chance=hits.placebo.worse.estimate,
+        n_people=len(hits.users),
         n_choices=int(np.size(strength)),
     )

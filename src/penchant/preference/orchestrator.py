@@ -16,8 +16,9 @@ A person's own weights u are blended in as w^(1-rho) u^rho. `adapt` finds u and 
 prompt's weights unless the evidence is against them.
 
 Objectives are the encoder's columns (scores of reward models, as `Attributes`), or learnt from ratings that name an
-aspect by `measure`. Prompts are read by an encoder that reads them (`Apart` has one for each); otherwise, and where
-prompts turn out to tell nothing about prompts set aside, weights are the same for all.
+aspect by `measure`. More of each is taken to be better, as weights cannot be negative: a column that people surely
+prefer less of is refused, until `less` names it. Prompts are read by an encoder that reads them (`Apart` has one for
+each); otherwise, and where prompts turn out to tell nothing about prompts set aside, weights are the same for all.
 
 Left out: the paper fine-tunes XLM-RoBERTa as the adapter; here prompts are encoded once and the adapter is a small net.
 
@@ -47,7 +48,7 @@ from scipy.special import expit, log_softmax, softmax, xlogy
 from torch import Tensor, nn
 
 from penchant.encoders import Encoder, encode_prompts, encode_turns, feature_names
-from penchant.errors import DataError, NotFittedError, SettingsError
+from penchant.errors import DataError, NotFittedError, SettingsError, UnknownNameError, nearest
 from penchant.preference.blending import UserWeights, blended, own_weights
 from penchant.preference.descent import arrays_of, descend, multilayer, put_back, seeded
 from penchant.preference.familiarity import Neighbours
@@ -75,6 +76,8 @@ Target = Literal["margin", "plain"]
 _FURTHEST = 4.0  # standard deviations a score counts at most: one wild score must not take all weight
 _SHARE_ASIDE = 0.2
 _FEWEST_PROMPTS = 20  # below this, what prompts tell cannot be tested on others
+_SURELY = 3.0  # standard errors; several objectives are asked about at once
+_FEWEST_PEOPLE = 6  # of fewer, it is their pairs that vary
 _LEAST = 1e-12  # weight; its logarithm is finite
 
 
@@ -144,6 +147,7 @@ class Orchestrator(PreferenceModel):
         target: "margin" asks in which objective the preferred response won, "plain" (the paper's) in which it scores
             high.
         temperature: T of the target, > 0; 1 is the paper's, with which the margin target hardly tells objectives apart.
+        less: names of objectives of which less is better.
         l2: precision of the prior on the weights of attributes learnt from ratings, > 0.
         hidden: width of the adapter, >= 1.
         epochs: most passes over the pairs, >= 1.
@@ -174,6 +178,7 @@ class Orchestrator(PreferenceModel):
         encoder: Encoder,
         target: Target = "margin",
         temperature: float = 1 / 3,
+        less: Sequence[str] = (),
         l2: float = 1.0,
         hidden: int = 128,
         epochs: int = 30,
@@ -193,6 +198,7 @@ class Orchestrator(PreferenceModel):
         if min(hidden, epochs) < 1:
             raise SettingsError(f"hidden and epochs must be at least 1: got {hidden!r} and {epochs!r}.")
         self.encoder, self.target, self.temperature, self.l2 = encoder, target, temperature, l2
+        self.less = tuple(less)
         self.hidden, self.epochs, self.learning_rate, self.bonus = hidden, epochs, learning_rate, bonus
         self.spread, self.evidence, self.seed = spread, evidence, seed
 
@@ -210,7 +216,9 @@ class Orchestrator(PreferenceModel):
         """Learn what counts for which prompt; see `PreferenceModel.fit`.
 
         Raises:
-            DataError: there are no comparisons, fewer than two objectives, or one that never varies.
+            DataError: there are no comparisons, fewer than two objectives, one that never varies, or one that is none
+                because people surely prefer less of it.
+            UnknownNameError: `less` names no objective.
         """
         require_some(comparisons)
         vectors, (chosen, rejected) = encoded_sides(self.encoder, comparisons, ("chosen", "rejected"))
@@ -222,6 +230,8 @@ class Orchestrator(PreferenceModel):
         sides = _preferred(z[chosen], z[rejected], strength)
         wanted = targets(*sides, target=self.target, temperature=self.temperature)
         counts = np.abs(2 * strength - 1)  # a tie says nothing of what counts
+        if not hasattr(self, "heads_"):
+            self._require_objectives(counts[:, None] * (sides[0] - sides[1]), comparisons.table["user"].to_pylist())
         self.average_ = _average(wanted, counts)
         prompts, asked = encoded_prompts(self.encoder, comparisons)
         self._learn_adapter(prompts.astype(np.float64), asked, wanted, counts)
@@ -453,15 +463,40 @@ class Orchestrator(PreferenceModel):
                 f"An Orchestrator weighs objectives against each other; here is {raw.shape[1]}: {list(names)}. Give "
                 "each response two scores or more (payloads of attributes), or `measure` ratings of two aspects."
             )
+        for name in self.less:
+            if name not in names:
+                raise UnknownNameError(f"`less` names {name!r}, which is no objective: {nearest(name, names)}")
         self.objectives_ = tuple(names)
         self.standardise_ = Standardisation.of(raw, names)
+
+    def _require_objectives(self, won: Array, people: Sequence[str | None]) -> None:
+        """Refuse scores that people surely prefer less of.
+
+        Args:
+            won: by how much the preferred response is ahead in each, z, [pairs, objectives].
+            people: whose pair each is, [pairs].
+        """
+        place = {person: number for number, person in enumerate(dict.fromkeys(people))}
+        if len(place) >= _FEWEST_PEOPLE:  # what one person says hangs together
+            owner = [place[person] for person in people]
+            won = np.stack([np.bincount(owner, weights=one) for one in won.T], axis=1)
+        total, error = won.sum(axis=0), np.sqrt((won**2).sum(axis=0))
+        opposed = [name for name, surely in zip(self.objectives_, total + _SURELY * error < 0, strict=True) if surely]
+        if opposed:
+            raise DataError(
+                f"Of {', '.join(map(repr, opposed))} people surely prefer less (preferred responses score lower, by "
+                f"more than {_SURELY:g} standard errors of {len(won)}), and an Orchestrator takes more of every "
+                "objective to be better. Name what less is better of in `less`, leave it out, or take a model whose "
+                "weights may be negative, as bradley_terry."
+            )
 
     def _raw(self, vectors: Array) -> Array:
         return self.heads_(vectors) if hasattr(self, "heads_") else vectors
 
     def _standardised(self, raw: Array) -> Array:
         require_width(raw, len(self.objectives_))
-        return np.clip(self.standardise_(raw), -_FURTHEST, _FURTHEST)
+        signs = np.array([-1.0 if name in self.less else 1.0 for name in self.objectives_])
+        return signs * np.clip(self.standardise_(raw), -_FURTHEST, _FURTHEST)
 
     def _sides(self, comparisons: Comparisons) -> tuple[Array, Array]:
         """Standardised scores of chosen and of rejected responses, [pairs, objectives] each."""
@@ -558,6 +593,7 @@ class Orchestrator(PreferenceModel):
 _SETTINGS = (
     "target",
     "temperature",
+    "less",
     "l2",
     "hidden",
     "epochs",
