@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from tiny_language import TinyPolicy, batch_of, scores
+from tiny_language import TinyPolicy, batch_of, by_hand, scores
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from penchant import objectives
-from penchant.align import DPO, FSPO
+from penchant.align import DPO, FSPO, TrainerSettings, train
 from penchant.align.batches import encode
 from penchant.align.few_shot import description_pairs
 from penchant.encoders import Attributes
@@ -58,6 +59,37 @@ def test_what_was_left_out_is_counted():
     method.examples(Comparisons.from_rows(rows))
     assert method.dropped_["people with fewer than 4 decided rows"] == 1
     assert method.dropped_["shots that did not fit"] > 0
+
+
+def test_the_trainer_takes_the_gradient_of_ipo_under_a_persons_choices_and_lowers_its_loss(tmp_path):
+    method, policy = FSPO(n_shots=1, repeats=1, beta=0.5), TinyPolicy()
+    policy.model.config.max_position_embeddings = 256  # rotary positions have no table that ends
+    shown = method.examples(votes(4))
+    model = policy.model.eval()
+    loss = torch.zeros(())
+    for example in shown:
+        chosen, rejected = by_hand(model, policy.encode(example["prompt"], example["responses"]))
+        h = (chosen - chosen.detach()) - (rejected - rejected.detach())
+        loss = loss + (h - 1 / (2 * 0.5)) ** 2 / len(shown)
+    wanted = torch.autograd.grad(loss, list(model.parameters()))
+
+    seen = []
+    handle = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: seen.append([p.grad.clone() for p in model.parameters()])
+    )
+    once = TrainerSettings(steps=1, examples_per_batch=len(shown), max_gradient_norm=0.0, log_steps=1)
+    first = train(method, policy, votes(4), settings=once, folder=tmp_path / "once", progress=False)
+    handle.remove()
+    assert first.n_examples == len(shown)
+    assert first.loss == pytest.approx(1.0, rel=1e-6)  # (1 / 2 beta)^2: it begins as its own reference
+    for got, hand in zip(seen[-1], wanted, strict=True):
+        torch.testing.assert_close(got, hand, rtol=1e-4, atol=1e-6)
+
+    more = TrainerSettings(steps=30, examples_per_batch=8, learning_rate=3e-3, held_out=0.5, log_steps=1)
+    later = train(
+        FSPO(n_shots=1, beta=0.5), TinyPolicy(), votes(8), settings=more, folder=tmp_path / "m", progress=False
+    )
+    assert later.held_out_loss < 0.5
 
 
 def test_other_records_are_refused():

@@ -1,4 +1,4 @@
-"""`penchant batch`: sample, score, encode or mine any number of rows, here or over Ray, and go on where a run ended."""
+"""`penchant batch`: sample, score, encode, mine or invent any number of rows, and go on where a run ended."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 import penchant
+from penchant.apps.invent import Invent
 from penchant.apps.outcome import Outcome
 from penchant.apps.tasks import Encode, Mine, Sample, Score, state_of
 from penchant.errors import DataError, SettingsError
@@ -21,7 +22,7 @@ from penchant.store import Store
 
 
 def batch(
-    task: Literal["sample", "score", "encode", "mine"],
+    task: Literal["sample", "score", "encode", "mine", "personas"],
     file: str,
     *,
     out: Path,
@@ -35,6 +36,7 @@ def batch(
     score: Score = Score(),
     encode: Encode = Encode(),
     mine: Mine = Mine(),
+    personas: Invent = Invent(),
 ) -> Outcome:
     """Do one thing to every row of a file, on this machine or on many; rows keep their columns and get new ones.
 
@@ -48,11 +50,16 @@ def batch(
 
     penchant batch mine scored.parquet --out pairs.parquet
 
+    `personas` turns a line about each of many invented people into their choices between answers to questions, varied
+    and consistent, for `penchant align --method fspo` to learn from; they say that they are synthetic:
+
+    penchant batch personas traits.jsonl --out invented.parquet --personas.questions questions.txt
+
     A run that is stopped or killed goes on when the same command is given again, with the parts that were written.
     `--workers 2` shares them out among two processes over Ray: the same rows in the same order, bit by bit.
 
     Args:
-        task: sample, score, encode or mine.
+        task: sample, score, encode, mine or personas.
         file: JSON, JSONL, CSV (each also .gz), Parquet, a folder of Parquet files, or the URL of a store.
         out: the result, .parquet or .jsonl. While it is being made, its parts are in the folder OUT.parts.
         kind: of a store, which kind of record, such as rating.
@@ -65,18 +72,25 @@ def batch(
         score: what scores.
         encode: what encodes.
         mine: which pairs.
+        personas: who invents whom.
     """
     if out.suffix not in FORMS:
         raise SettingsError(f"--out is {str(out)!r}; its name must end in {' or '.join(FORMS)}.")
     begin = time.perf_counter()
-    chosen: Any = {"sample": sample, "score": score, "encode": encode, "mine": mine}[task]
+    chosen: Any = {
+        "sample": sample,
+        "score": score,
+        "encode": encode,
+        "mine": mine,
+        "personas": personas,
+    }[task]
     about = {
         "task": task,
         "settings": plain(chosen),
         "file": _identity(file),
         "kind": kind,
         "on_error": on_error,
-        "models": [state_of(getattr(chosen, name, None)) for name in ("model", "encoder")],
+        "models": [state_of(getattr(chosen, name, None)) for name in ("model", "encoder", "judge", "questions")],
         "penchant": penchant.__version__,
     }
     done = work_through(

@@ -134,12 +134,28 @@ def invented(chat: ChatModel, seeds: Iterable[str], *, seed: int = 0, max_tokens
         ChatError: no description came.
     """
     for number, trait in enumerate(seeds):
-        wish = (
-            f"Invent one person. What is known: {trait}. Describe in two or three sentences who they are and how they "
-            "like to be answered: tone, depth, form, what they value and what annoys them."
-        )
-        found = structured(chat, _asked(wish), _Described, seed=seed + 100 * number, max_tokens=max_tokens)
-        yield Persona(f"persona-{number:07d}", found.description.strip())
+        yield invented_one(chat, trait, number, seed=seed, max_tokens=max_tokens)
+
+
+def invented_one(chat: ChatModel, trait: str, number: int, *, seed: int = 0, max_tokens: int = 300) -> Persona:
+    """The person of this number, the same whoever else is invented; see `invented`.
+
+    Args:
+        chat: who invents.
+        trait: what the person is to be like, in a few words.
+        number: of the person, which the name says.
+        seed: of the sampling.
+        max_tokens: longest description.
+
+    Raises:
+        ChatError: no description came.
+    """
+    wish = (
+        f"Invent one person. What is known: {trait}. Describe in two or three sentences who they are and how they "
+        "like to be answered: tone, depth, form, what they value and what annoys them."
+    )
+    found = structured(chat, _asked(wish), _Described, seed=seed + 100 * number, max_tokens=max_tokens)
+    return Persona(f"persona-{number:07d}", found.description.strip())
 
 
 class Personas:
@@ -214,12 +230,24 @@ class Personas:
         Raises:
             DataError: no question has answers that differ enough.
         """
+        yield from self.choices(people, self.answered(questions))
+
+    def answered(self, questions: Sequence[str]) -> dict[str, list[str]]:
+        """The questions whose answers differ enough, with these.
+
+        Raises:
+            DataError: there is none.
+        """
         answers = {question: found for question in dict.fromkeys(questions) if (found := self.answers(question))}
         if not answers:
             raise DataError(
                 f"None of {len(questions)} questions has answers that differ enough ({dict(self.report.left_out)}). "
                 "Take more or better writers, a higher temperature, or raise max_similarity."
             )
+        return answers
+
+    def choices(self, people: Iterable[Persona], answers: dict[str, list[str]]) -> Iterator[Labelled]:
+        """Each person's labelled pairs among answers that were made before; see `stream`."""
         for labelled in _in_order(lambda persona: self.labelled(persona, answers), people, self.n_threads):
             if labelled is not None:
                 self._count(labelled)
