@@ -24,6 +24,7 @@ from penchant.evaluate.item_fairness import (
     fewest_satisfied,
     gini,
     jain,
+    lorenz,
     measures,
     qualification,
     satisfied,
@@ -175,6 +176,10 @@ def test_measures_of_levels_are_those_of_items_one_by_one():
         some = ordered[ordered > 0]
         levels = Levels.of(amounts)
         assert gini(levels) == pytest.approx(both_ways.sum() / (2 * n * ordered.sum()), abs=1e-12)
+        share_of_items, share_of_all = lorenz(levels)
+        assert (share_of_items[0], share_of_all[0], share_of_items[-1]) == (0, 0, 1)
+        assert share_of_all[-1] == pytest.approx(1)
+        assert 1 - 2 * np.trapezoid(share_of_all, share_of_items) == pytest.approx(gini(levels), abs=1e-12)
         larger = np.maximum(some[:, None], some[None, :])
         pairs = (np.abs(some[:, None] - some[None, :]) / larger)[np.triu_indices(len(some), 1)]
         assert vocd(levels) == pytest.approx(pairs.mean(), abs=1e-12)

@@ -266,6 +266,17 @@ def discrepancies(shown: Exposure, patience: float) -> tuple[float, float]:
     return float(cells / (m * n)), float(of_items)
 
 
+def lorenz(levels: Levels) -> tuple[Array, Array]:
+    """Lorenz's curve: the share of items, from the least to the most, and the share of everything that they got.
+
+    Returns:
+        Points from (0, 0) to (1, 1), float64[levels + 1] each. Twice the area over the curve is 1 + Gini.
+    """
+    items = np.concatenate([[0], np.cumsum(levels.items)]) / levels.n_items
+    got = np.concatenate([[0], np.cumsum(levels.items * levels.amount)]) / levels.total
+    return items, got
+
+
 # Ends that can be reached --------------------------------------------------------------------------------------------
 
 
