@@ -143,7 +143,7 @@ def test_without_ranks_the_highest_score_comes_first_and_else_rows_are_in_order(
     in_order = table.sort_by("rank").drop_columns("rank")
     outcome = item_fairness(write(in_order, tmp_path / "in_order.csv"), catalogue=15)
     assert values(outcome.data[0]) == expected(lists, 15)
-    assert "rows are in order" in outcome.text
+    assert "rows of a user stand in order" in outcome.text
     unscored = scored.set_column(2, "score", pa.array([None, *score[1:].to_pylist()]))
     with pytest.raises(DataError, match="1 of 120 rows have no `score`"):
         item_fairness(write(unscored, tmp_path / "unscored.parquet"), catalogue=15)

@@ -83,4 +83,4 @@ def _between_ends(axes: Any, one: Exposure, number: int, n: int) -> None:
         ],
         fontsize=8,
     )
-    axes.set(xlabel="least fair to fairest; bars: ends that lists of this size have", title="Measures with their ends")
+    axes.set(xlabel="bars: the ends that lists of this size have", title="Measures, fairer to the right")

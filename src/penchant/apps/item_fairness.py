@@ -129,7 +129,7 @@ def _cut(lists: list[Any], k: int | None, on_error: OnError) -> tuple[list[Any],
 
 def _of_rows(path: Path, found: recommended.Recommended, items: int | list[str] | None) -> Iterator[Case]:
     for name, one in found.cases.items():
-        assumed = [f"{found.order} of a list"] if found.order.startswith("rows") else [found.order]
+        assumed = [found.order] if found.order else []
         if items is None:
             assumed.append(
                 f"the {len(one.items)} items that are shown are taken for the whole catalogue, which makes lists look "

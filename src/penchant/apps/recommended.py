@@ -33,7 +33,7 @@ class Recommended:
     Attributes:
         cases: whose lists, by name -> what was shown; one case without a name if no column names them.
         unread: reason -> rows that could not be read.
-        order: what says where in a list a row stands.
+        order: what says where in a list a row stands; empty if that is a column of ranks.
     """
 
     cases: dict[str, Showings]
@@ -47,7 +47,8 @@ class Recommended:
             DataError: lists differ in length, stand in another order, or a user has rows in both.
         """
         if self.order != other.order:
-            raise DataError(f"In some files {self.order}, in others {other.order}; bring all to the same columns.")
+            orders = " and ".join(repr(one.order or "a column of ranks") for one in (self, other))
+            raise DataError(f"Files say in different ways what comes first: {orders}. Bring all to the same columns.")
         cases = dict(self.cases)
         for name, one in other.cases.items():
             cases[name] = cases[name] + one if name in cases else one
@@ -138,7 +139,9 @@ def counted(path: Path, *, k: int | None, on_error: OnError) -> Recommended:
     rank, score, case = find(names, *_RANKS), find(names, *_SCORES), find(names, *_CASES)
     if rank is None and score is not None:
         table = _by_score(path, table, score)
-    order = f"`{rank}` is the place" if rank else f"the highest `{score}` comes first" if score else "rows are in order"
+    order = (
+        "" if rank else f"the highest `{score}` comes first" if score else "rows of a user stand in order, best first"
+    )
     cases = {}
     for name, rows in _cases(table, case):
         try:

@@ -405,7 +405,7 @@ def _remarks(levels: Levels, size: Size) -> dict[str, str]:
         found |= {"FSat_ori": why, "FSat_our": why}
     elif size.k < n and (fewest := fewest_satisfied(size)) < size.k:
         found["FSat_our"] = (
-            f"its 0 is not the least fair: {fewest} of {n} items can be the only ones with their share, fewer than the "
+            f"its 0 is not the least fair: as few as {fewest} of {n} items can have their share, fewer than the "
             f"{size.k} of the published correction, so that it can fall below 0"
         )
     return found
