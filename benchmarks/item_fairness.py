@@ -6,7 +6,8 @@ Lists are drawn with popularities that fall as 1 / rank. Ours are all fifteen va
 The peer is RecBole's evaluator, of which the study's own code is a fork; it has three of them, GiniIndex,
 ShannonEntropy and ItemCoverage, on the same lists. The second comparison is with definitions in plain numpy, summed
 over all pairs of shown items (VoCD) and all pairs of user and item (II-D, AI-D). Timed without imports and the drawing
-of lists; a turn is the median of several rounds. Agreement comes first: RecBole's three and the three sums equal ours to 1e-12 of their size.
+of lists; a turn is the median of several rounds. Agreement comes first: RecBole's three and the three sums equal ours
+to 1e-12 of their size.
 """
 
 import importlib.util
