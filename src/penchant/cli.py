@@ -30,7 +30,10 @@ COMMANDS = {
     "batch": ("penchant.apps.batch:batch", "Sample, score, encode or mine any number of rows, on one machine or many."),
     "evaluate policy": ("penchant.apps.evaluate:policy", "How well a policy ranks the pairs people judged, and could."),
     "evaluate leaderboard": ("penchant.apps.evaluate:leaderboard", "Systems by votes between two of them."),
-    "evaluate item-fairness": ("penchant.apps.evaluate:item_fairness", "Does every item get its share of showings?"),
+    "evaluate item-fairness": (
+        "penchant.apps.item_fairness:item_fairness",
+        "Does every item get its share of showings?",
+    ),
     "audit": ("penchant.apps.audit:audit", "What feedback can measure, rewards and would teach; a page to look at."),
     "reproduce": ("penchant.apps.reproduce:reproduce", "Test a paper's claim at laptop scale."),
     "methods": ("penchant.apps.methods:methods", "The methods: what each is for and where it lives."),

@@ -210,6 +210,14 @@ METHODS: tuple[Method, ...] = (
         "Chen et al. 2024",
         "ranking_accuracy",
     ),
+    Method(
+        "item_fairness",
+        "does every item of a catalogue get its share of what people are shown? All measures, original and corrected",
+        "evaluate",
+        "penchant.evaluate.item_fairness:measures",
+        "Rampisela et al. 2024",
+        "item_fairness",
+    ),
 )
 
 

@@ -1,11 +1,11 @@
-"""Leaderboards and item fairness by command: what scripts read, and files that hold something else."""
+"""Leaderboards by command: what scripts read, and files that hold something else."""
 
 import json
 
 import numpy as np
 import pytest
 
-from penchant.apps.evaluate import item_fairness, leaderboard
+from penchant.apps.evaluate import leaderboard
 from penchant.errors import DataError
 
 
@@ -32,19 +32,3 @@ def test_a_leaderboard_has_a_row_for_each_system_and_says_what_it_left_out(tmp_p
         leaderboard(written(tmp_path / "pairs.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "b"}]))
     with pytest.raises(DataError, match="are the same"):
         leaderboard(written(tmp_path / "itself.jsonl", [itself]))
-
-
-def test_item_fairness_gives_a_line_for_each_record_and_names_the_one_that_cannot_be_read(tmp_path):
-    good = {"case": "all alike", "n_items": 4, "recommendations": [[1, 2], [1, 2]]}
-    outcome = item_fairness(
-        written(tmp_path / "lists.jsonl", [good, good | {"case": "turns", "recommendations": [[1, 2], [3, 4]]}])
-    )
-    alike, turns = outcome.data
-    assert (alike["case"], alike["Jain_our"], turns["Jain_our"], turns["Gini_our"]) == ("all alike", 0.0, 1.0, 0.0)
-    assert alike["Ent_ori"] is None
-    assert "never shown" in alike["why_not"]["Ent_ori"]
-    with pytest.raises(DataError, match=r"record 2: List 0 names item 5, .* 1 to 4"):  # numbered as in the file
-        item_fairness(written(tmp_path / "bad.jsonl", [good, good | {"recommendations": [[1, 5]]}]))
-    for bad in ({"n_items": 4}, good | {"recommendations": [[1, 5]]}, good | {"recommendations": [["a"]]}):
-        with pytest.raises(DataError, match="record 2"):
-            item_fairness(written(tmp_path / "bad.jsonl", [good, bad]))

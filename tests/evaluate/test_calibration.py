@@ -134,3 +134,11 @@ def test_settings_out_of_range_are_refused():
         cal.reliability([0.5], [1], bins=0)
     with pytest.raises(SettingsError, match="coldest"):
         cal.fit_temperature([1.0], [1], coldest=0.0)
+
+
+def test_the_area_under_the_curve_counts_pairs():
+    rng = np.random.default_rng(0)
+    scores, happened = rng.integers(5, size=60), rng.random(60) < 0.3
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[happened] for b in scores[~happened]]
+    assert cal.auroc(scores, happened) == pytest.approx(np.mean(pairs))
+    assert np.isnan(cal.auroc([1.0, 2.0], [True, True]))

@@ -79,13 +79,6 @@ def test_care_makes_the_mean_probability_the_observed_rate(runs):
         assert careless["mean"] > 2 * careless["observed"]
 
 
-def test_the_area_under_the_curve_counts_pairs():
-    rng = np.random.default_rng(0)
-    scores, happened = rng.integers(5, size=60), rng.random(60) < 0.3
-    pairs = [(a > b) + 0.5 * (a == b) for a in scores[happened] for b in scores[~happened]]
-    assert hearts.auroc(scores, happened) == pytest.approx(np.mean(pairs))
-
-
 def test_replies_are_what_the_attributes_say():
     place = hearts.world(50, np.random.default_rng(0))
     for row in range(50):

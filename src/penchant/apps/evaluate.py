@@ -1,20 +1,16 @@
-"""`penchant evaluate`: a policy on pairs that people judged, systems by votes between them, a recommender's lists."""
+"""`penchant evaluate`: a policy on pairs that people judged, systems by votes between them."""
 
-import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from penchant.apps import report
 from penchant.apps.data import Data, shown_drops
 from penchant.apps.outcome import Outcome
 from penchant.errors import DataError
-from penchant.evaluate.item_fairness import exposure, measures
 from penchant.evaluate.leaderboard import leaderboard as rank
 from penchant.evaluate.ranking_accuracy import Likelihoods, RankedRight, audit
 from penchant.feedback.chunk import shown
 from penchant.feedback.importing import read
-from penchant.feedback.reading import chunks
 from penchant.records import Battles
 from penchant.turns import turns
 
@@ -115,39 +111,3 @@ def leaderboard(file: Path, *, format: str = "auto", level: float = 0.95) -> Out
         "why_prior": board.why_prior,
     }
     return Outcome(found, "\n".join(lines))
-
-
-def item_fairness(file: Path, *, patience: float = 0.8) -> Outcome:
-    """Whether every item of a catalogue gets its share of what a recommender shows, by all measures in both forms.
-
-    Each record holds `n_items` and `recommendations`, a list of items numbered from 1 on for each user, best first;
-    `case` or another name may say whose lists they are. A measure without a value is null, and its reason is in
-    `why_not`.
-
-    Args:
-        file: JSON, JSON lines, or any other form of such records.
-        patience: chance that a user goes on to the next place, for II-D and AI-D.
-    """
-    records: list[dict[str, Any]] = []
-    shown_rows: list[list[str]] = []
-    for number, record in enumerate((row for chunk in chunks(file) for row in chunk.listed()), 1):
-        lists, n_items = record.get("recommendations"), record.get("n_items")
-        if not isinstance(lists, list) or not isinstance(n_items, int):
-            raise DataError(
-                f"{shown(file)}, record {number}: `recommendations` must be a list of lists and `n_items` a whole "
-                f"number; it has {sorted(record)}."
-            )
-        try:
-            found = measures(exposure(lists, n_items, first=1), patience=patience)
-        except (DataError, TypeError) as error:
-            raise DataError(f"{shown(file)}, record {number}: {error}") from error
-        values = {name: None if math.isnan(one.value) else one.value for name, one in found.items()}
-        why_not = {name: one.why_not for name, one in found.items() if one.why_not}
-        name = str(record.get("case", number))
-        records.append({"case": name, **values, "why_not": why_not})
-        corrected = [f"{one.value:.3f}" for key, one in found.items() if key.endswith("_our")]
-        shown_rows.append([name, *corrected])
-    if not records:
-        raise DataError(f"{shown(file)} holds no records.")
-    head = ("corrected", "Jain ↑", "QF ↑", "Ent ↑", "Gini ↓", "Gini-w ↓", "FSat ↑")
-    return Outcome(records, report.Table(head, shown_rows).text())

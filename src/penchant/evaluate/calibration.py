@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
+from scipy.stats import rankdata
 
 from penchant.errors import DataError, SettingsError
 from penchant.evaluate.groups import grouped
@@ -118,6 +119,22 @@ def log_loss(probability: ArrayLike, outcome: ArrayLike) -> Floats:
     p, y = _pairs(probability, outcome)
     p = np.clip(p, _CLOSEST, 1 - _CLOSEST)
     return np.asarray(-(y * np.log(p) + (1 - y) * np.log1p(-p)))
+
+
+def auroc(scores: ArrayLike, happened: ArrayLike) -> float:
+    """How often what happened is scored above what did not, ties half; NaN unless some did and some did not.
+
+    Args:
+        scores: higher is more likely, [examples].
+        happened: [examples].
+
+    >>> auroc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
+    0.75
+    """
+    score, did = np.asarray(scores, dtype=np.float64), np.asarray(happened, dtype=bool)
+    n, n_others = int(did.sum()), int((~did).sum())
+    above = rankdata(score)[did].sum() - n * (n + 1) / 2  # Mann-Whitney's U
+    return float(above / (n * n_others)) if n and n_others else float("nan")
 
 
 def fit_temperature(logits: ArrayLike, outcome: ArrayLike, *, coldest: float = 1e-3) -> float:

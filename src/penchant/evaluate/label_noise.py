@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from penchant.errors import DataError
-from penchant.evaluate.calibration import Reliability, reliability
+from penchant.evaluate.calibration import Reliability, auroc, reliability
 from penchant.preference.voting import GROUPS, Voted
 from penchant.records import Comparisons
 
@@ -57,10 +56,8 @@ def detection(suspicion: ArrayLike, is_wrong: ArrayLike, *, flagged: ArrayLike) 
     if not n_wrong or not n_right:
         raise DataError(f"{n_wrong} of {len(wrong)} labels are wrong; to tell them apart takes both kinds.")
     hits = int((called & wrong).sum())
-    above = rankdata(score)[wrong].sum() - n_wrong * (n_wrong + 1) / 2  # Mann-Whitney's U
-    return Detection(
-        hits / int(called.sum()) if called.any() else float("nan"), hits / n_wrong, float(above / (n_wrong * n_right))
-    )
+    precision = hits / int(called.sum()) if called.any() else float("nan")
+    return Detection(precision, hits / n_wrong, auroc(score, wrong))
 
 
 @dataclass(frozen=True)

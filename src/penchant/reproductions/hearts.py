@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from penchant.people import Reactors
 from penchant.preference.reactions import NONE
@@ -202,14 +201,3 @@ def _seen_before(who: Ints) -> Ints:
     seen = np.empty_like(rank)
     seen[order] = rank
     return seen
-
-
-def auroc(scores: ArrayLike, happened: ArrayLike) -> float:
-    """How often a reply that got a heart is scored above one that did not, ties half.
-
-    >>> auroc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
-    0.75
-    """
-    s, z = np.asarray(scores, dtype=np.float64), np.asarray(happened, dtype=bool)
-    n = int(z.sum())
-    return float((rankdata(s)[z].sum() - n * (n + 1) / 2) / (n * (len(z) - n)))

@@ -41,7 +41,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_softmax, softmax
 
 from penchant.encoders import Joined
-from penchant.evaluate.calibration import reliability
+from penchant.evaluate.calibration import auroc, reliability
 from penchant.evaluate.reactions import Agreement, agreement, correlation, indicators, rates_by_version, signals
 from penchant.objectives import clipped, kto, nll
 from penchant.objectives.policy_gradient import calibrated, group_advantages
@@ -49,7 +49,7 @@ from penchant.people import Reactors, reactors
 from penchant.preference.descent import descend
 from penchant.preference.reactions import BELIEVE_ALL, Cleaning, ReactionRate, cleaned, details
 from penchant.records import Reactions
-from penchant.reproductions.hearts import DAY, N_REPLIES, WEEK, Log, Sums, World, auroc, drawn, serve, world
+from penchant.reproductions.hearts import DAY, N_REPLIES, WEEK, Log, Sums, World, drawn, serve, world
 from penchant.reproductions.verdict import Verdict
 from penchant.statistics import Interval, nested_bootstrap, paired_bootstrap
 from penchant.style import Style
