@@ -1,7 +1,7 @@
 """Votes between systems as numbers: who met whom, what came of it, and whose vote it was.
 
-Everything a leaderboard needs is counted in one pass over the columns; votes stay one row each only where something asks
-for them (people, covariates, time).
+Everything a leaderboard needs is counted in one pass over the columns; votes stay one row each only where something
+asks for them (people, covariates, time).
 
 >>> rows = [{"system_a": "x", "system_b": "y", "outcome": outcome} for outcome in ("a", "a", "tie", "both_bad")]
 >>> cast = ballots(Battles.from_rows(rows))

@@ -13,6 +13,7 @@ Source:
 
 >>> rows = [{"system_a": "x", "system_b": "y", "outcome": outcome} for outcome in ["a"] * 60 + ["b"] * 40]
 >>> from penchant.evaluate.leaderboard import leaderboard
+>>> from penchant.records import Battles
 >>> board = leaderboard(Battles.from_rows(rows))
 >>> first = resampled_board(board, n_resamples=500)[0]
 >>> first.system, first.ci_low < first.score < first.ci_high
@@ -25,7 +26,6 @@ from numpy.typing import NDArray
 from penchant.errors import SettingsError
 from penchant.evaluate.leaderboard import Leaderboard, Standing, require_level, standings
 from penchant.preference.counts import refits
-from penchant.records import Battles  # noqa: F401  the example above makes votes
 
 Array = NDArray[np.float64]
 

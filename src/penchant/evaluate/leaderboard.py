@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 POINTS = 400 / np.log(10)  # a logit
 CENTRE = 1000.0
 _PRIOR = 1.0  # precision of abilities where votes alone do not order all systems, as in public arenas
-_FEWEST_PEOPLE = 20  # of fewer the sandwich over people is too narrow
+FEWEST_PEOPLE = 20  # of fewer the sandwich over people is too narrow
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def leaderboard(battles: Battles, *, level: float = 0.95) -> Leaderboard:
     votes = ballots(battles)
     fit, prior, why_prior = _fitted(votes.counts, votes.systems)
     # Where systems won every time nothing is left over, and a sandwich of what is left over would call that certain.
-    by_person = len(votes.people) >= _FEWEST_PEOPLE and bool((votes.person >= 0).all())
+    by_person = len(votes.people) >= FEWEST_PEOPLE and bool((votes.person >= 0).all())
     robust = _over_people(fit, votes) if by_person else fit.sandwich
     covariance = fit.covariance if prior and np.trace(fit.covariance) > np.trace(robust) else robust
     half = ndtri(0.5 + level / 2) * np.sqrt(np.maximum(np.diag(covariance), 0.0))

@@ -1,4 +1,4 @@
-"""What a leaderboard is compared with: the raw win rate, Elo after each vote, and a model that gives ties their own part.
+"""What a leaderboard is compared with: the raw win rate, Elo after each vote, and a model in which ties have a part.
 
 Pure functions on who met whom and what came of it, so that tables of methods can be made of the same votes.
 
@@ -10,7 +10,7 @@ Source:
 >>> raw_win_rate(first, second, result, 2).round(3).tolist()
 [0.833, 0.167]
 >>> online_elo(first, second, result, 2, step=32).round(1).tolist()
-[1030.0, 970.0]
+[1029.2, 970.8]
 """
 
 import numpy as np
