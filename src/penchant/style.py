@@ -37,7 +37,7 @@ def words_of(text: str) -> list[str]:
 
 
 def list_lines(text: str) -> int:
-    """How many lines of a text are items of a list.
+    r"""How many lines of a text are items of a list.
 
     >>> list_lines("Take:\n- tea\n2. water")
     2

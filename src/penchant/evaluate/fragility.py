@@ -5,7 +5,8 @@ are removed in that order until an exact refit without them has the two the othe
 votes do turn them. It is no lower bound, as another set might do with fewer; on boards small enough to try all sets the
 two agree (see the test).
 
-    theta without votes S = theta - H^-1 sum over S of x (result - p) / (1 - h)    x = e_i - e_j, h = p (1 - p) x' H^-1 x
+    theta without votes S = theta - H^-1 sum over S of x (result - p) / (1 - h)
+    x = e_i - e_j,    h = p (1 - p) x' H^-1 x
 
 Source:
     Broderick, Giordano and Meager (2020), An automatic finite-sample robustness metric: when can dropping a little data

@@ -126,8 +126,9 @@ def leaderboard(battles: Battles, *, level: float = 0.95) -> Leaderboard:
 
 def standings(votes: Ballots, middle: Array, low: Array, high: Array) -> tuple[Standing, ...]:
     """Rows of a board, best first, from abilities and their bounds in logits, each [systems]."""
-    columns = [(CENTRE + POINTS * one).tolist() for one in (middle, low, high)]
-    rows = [Standing(*row, int(n)) for *row, n in zip(votes.systems, *columns, votes.counts.votes, strict=True)]
+    scores, lows, highs = ((CENTRE + POINTS * one).tolist() for one in (middle, low, high))
+    table = zip(votes.systems, scores, lows, highs, votes.counts.votes, strict=True)
+    rows = [Standing(name, score, ci_low, ci_high, int(n)) for name, score, ci_low, ci_high, n in table]
     return tuple(sorted(rows, key=lambda row: (-row.score, row.system)))
 
 

@@ -42,7 +42,7 @@ def raw_win_rate(first: Places, second: Places, result: Array, n_systems: int) -
     ends = np.concatenate([first, second])
     won = np.bincount(ends, np.concatenate([result, 1 - result]), n_systems)
     played = np.bincount(ends, minlength=n_systems)
-    return np.divide(won, played, out=np.full(n_systems, np.nan), where=played > 0)
+    return np.asarray(np.divide(won, played, out=np.full(n_systems, np.nan), where=played > 0))
 
 
 def online_elo(first: Places, second: Places, result: Array, n_systems: int, *, step: float = 4.0) -> Array:
@@ -96,9 +96,9 @@ def davidson(counts: Counts) -> tuple[Array, float]:
         logits = np.stack([point[i], point[j], middle], axis=1)
         total = logsumexp(logits, axis=1, keepdims=True)
         over = seen.sum(axis=1, keepdims=True) * np.exp(logits - total) - seen
-        slope = np.bincount(i, over[:, 0] + over[:, 2] / 2, n + 1) + np.bincount(j, over[:, 1] + over[:, 2] / 2, n + 1)
-        slope[n] = over[:, 2].sum()
-        return float((seen * (total - logits)).sum()), slope
+        up, down = over[:, 0] + over[:, 2] / 2, over[:, 1] + over[:, 2] / 2
+        slope = np.append(np.bincount(i, up, n) + np.bincount(j, down, n), over[:, 2].sum())
+        return float((seen * (total - logits)).sum()), slope.astype(np.float64)
 
     share = seen[:, 2].sum() / max(seen[:, :2].sum(), 1.0)
     # Per vote, so that the tolerance means the same however many there are.

@@ -1,4 +1,4 @@
-"""A leaderboard of what systems say, freed of how they say it: length, lists, headings and bold print as covariates.
+r"""A leaderboard of what systems say, freed of how they say it: length, lists, headings and bold print as covariates.
 
 logit P(a beats b) = theta_a - theta_b + beta . x, where x holds for each feature how much more of it a's response has
 than b's, (a - b) / (a + b), over its root mean square among the votes. Scores are then those of two responses that are
@@ -12,7 +12,7 @@ Source:
     Li, Angelopoulos and Chiang (2024), Does style matter? Disentangling style and substance in Chatbot Arena.
     Chiang et al. (2024), Chatbot Arena. Bradley and Terry (1952).
 
->>> counts = markdown("# Plan\\n\\n- **Boil** water\\n- Wait")
+>>> counts = markdown("# Plan\n\n- **Boil** water\n- Wait")
 >>> {name: int(count) for name, count in counts.items()}
 {'words': 4, 'lists': 2, 'headings': 1, 'bold': 1}
 """
