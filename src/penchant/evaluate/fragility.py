@@ -149,10 +149,9 @@ class _People:
 
     def __init__(self, board: Leaderboard):
         self.fit = board.fit
-        games, won = board.votes.by_person
-        self.games, self.won = games, won + 0.0 * games  # the same cells in both, also where nothing was won
+        self.games, self.won = board.votes.by_person  # the same cells in both, also where nothing was won
         self.scores = person_scores(board.votes, board.fit.abilities)
-        self.units = np.ones(games.shape[0])
+        self.units = np.ones(self.games.shape[0])
 
     def influence(self, pairs: Places) -> Array:
         weight = self.fit.covariance[pairs[:, 0]] - self.fit.covariance[pairs[:, 1]]
