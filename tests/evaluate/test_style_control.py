@@ -1,4 +1,4 @@
-"""Style control: scikit-learn on the full design matrix, planted effects found again, and what says nothing of style."""
+"""Style control: scikit-learn on the full design matrix, planted effects found, and what tells nothing."""
 
 import json
 

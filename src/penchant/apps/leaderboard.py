@@ -175,9 +175,7 @@ def _style_section(controlled: StyleBoard, level: float) -> report.Section:
     unknown = f"; {controlled.n_unknown} votes of unknown style left out" if controlled.n_unknown else ""
     return report.Section(
         "Responses alike in style",
-        [
-            f"{controlled.n_votes} votes{unknown}. Effects: what one typical difference adds to the logit of winning."
-        ],
+        [f"{controlled.n_votes} votes{unknown}. Effects: what one typical difference adds to the logit of winning."],
         [
             report.Table(("", "system", "score", f"{100 * level:g} %", "change", "places"), boards),
             report.Table(("more", f"effect [{100 * level:g} %]"), effects),

@@ -7,9 +7,10 @@ Each person is held against the board of everybody else's order, three ways:
   sum over k of w_k P(wins >= seen | each won with expit(logit p + spread z_k)), the inner one exact (Poisson binomial);
 - `careless`: their votes follow the board less than votes of somebody who looks would, as coin flips do.
 
-A person's smallest chance, times the number of tests made of them, is their p-value; who is named is decided by
+A person's smallest chance, corrected for the number of tests made of them, is their p-value; who is named is decided by
 Benjamini and Hochberg's rule, so that of those named at most the share `false_discoveries` is expected to be honest.
-The board and the spread of taste are then fitted without them, and all are tested again, until the same are named.
+The board and the spread of taste are then fitted without them, and all are tested again, until the same are named; the
+first time they are fitted without the oddest 15 %.
 
 `bursts` are runs of votes, whoever they are from, in which a system wins more than it could: windows of 16, 32, ...
 votes in order of time, by Hoeffding's bound, all windows at once. They need times, not names.
@@ -47,7 +48,8 @@ _NODES = 21  # of the integral over tastes
 _FEWEST = 4  # votes on one system, and 2.5 times that in all: fewer cannot look odd enough
 _FEWEST_FOR_CARELESS = 10
 _MEDIAN_SQUARE = 0.4549  # of a standard normal number
-_MOST_ROUNDS = 6
+_MOST_ROUNDS = 8
+_FIRST_LEFT_OUT = 0.15  # share of people
 _REWEIGHTINGS, _HUBER = 5, 1.345  # the constant that loses 5 % where nothing is off
 _MOST_BURSTS = 20
 _SHORTEST_BURST = 16
@@ -123,7 +125,7 @@ class Suspicion:
     why_not: str = ""
 
 
-def suspicion(battles: Battles, *, false_discoveries: float = 0.05) -> Suspicion:
+def suspicion(battles: Battles, *, false_discoveries: float = 0.03) -> Suspicion:
     """People and bursts that stand out.
 
     Args:
@@ -141,20 +143,23 @@ def suspicion(battles: Battles, *, false_discoveries: float = 0.05) -> Suspicion
     named = votes.person >= 0
     flagged = np.zeros(votes.n_votes, dtype=bool)
     people: tuple[Suspect, ...] = ()
-    tested, spread, theta = np.zeros(len(votes.people), dtype=bool), 0.0, _order(votes, np.ones(votes.n_votes))
+    p_values, spread, theta = np.full(len(votes.people), np.nan), 0.0, _order(votes, np.ones(votes.n_votes))
     if named.any():
-        theta = _robust_order(votes, theta)
+        _, p_values, _ = _people(votes, _robust_order(votes, theta), flagged, false_discoveries)
+        # From a board that many have rigged nobody looks odd, so the first one is made without the oddest of all.
+        oddest = p_values <= np.nanquantile(p_values, _FIRST_LEFT_OUT) if np.isfinite(p_values).any() else named[:0]
+        flagged = named & oddest[votes.person] if len(oddest) else flagged
         for _ in range(_MOST_ROUNDS):
-            people, tested, spread = _people(votes, theta, flagged, false_discoveries)
+            theta = _order(votes, ~flagged)
+            people, p_values, spread = _people(votes, theta, flagged, false_discoveries)
             odd = {suspect.user for suspect in people}
-            among = np.array([user in odd for user in votes.people])
-            again = named & among[votes.person]
-            theta = _order(votes, ~again)
-            if (again == flagged).all():
-                break
+            again = named & np.array([user in odd for user in votes.people])[votes.person]
+            settled = bool((again == flagged).all())
             flagged = again
+            if settled:
+                break
     times = battles.table["time"]
-    known = np.bincount(votes.person[named], minlength=len(tested)) >= _FEWEST_FOR_CARELESS
+    known = np.bincount(votes.person[named], minlength=len(p_values)) >= _FEWEST_FOR_CARELESS
     bursts: tuple[Burst, ...] = ()
     while not times.null_count and len(bursts) < _MOST_BURSTS:
         burst = _burst(votes, theta, ~flagged, false_discoveries)
@@ -169,7 +174,8 @@ def suspicion(battles: Battles, *, false_discoveries: float = 0.05) -> Suspicion
         *(["bursts, as not every vote has a time"] if times.null_count else []),
     ]
     why_not = f"Not tested: {'; '.join(missing)}." if missing else ""
-    return Suspicion(people, bursts, flagged, int(tested.sum()), spread, why_not)
+    n_tested = int(np.isfinite(p_values).sum())
+    return Suspicion(people, bursts, flagged, n_tested, spread, why_not)
 
 
 def without_suspects(battles: Battles, found: Suspicion) -> Battles:
@@ -252,8 +258,8 @@ def _grouped(votes: Ballots, theta: Array, rows: Places) -> _Groups:
 
 def _people(
     votes: Ballots, theta: Array, flagged: Mask, false_discoveries: float
-) -> tuple[tuple[Suspect, ...], Mask, float]:
-    """Who stands out, who was tested, and the spread of tastes."""
+) -> tuple[tuple[Suspect, ...], Array, float]:
+    """Who stands out, the p-value of everybody (NaN where there are too few votes), and the spread of tastes."""
     rows = np.flatnonzero((votes.person >= 0) & (votes.result != 0.5))
     groups = _grouped(votes, theta, rows)
     honest = np.ones(len(votes.people), dtype=bool)
@@ -272,13 +278,14 @@ def _people(
             who = groups.who[tested[place]]
             if chances[place] <= best[who]:
                 best[who], reasons[who] = chances[place], (reason, int(tested[place]))
-    careless, n_decided, agreed, should = _careless(votes, theta, rows, honest)
+    careless, n_decided, agreed, should = _careless(votes, theta, rows, groups, spread, honest)
     able = n_decided >= _FEWEST_FOR_CARELESS
-    clicks = able & (careless < best)
-    best = np.where(clicks, careless, best)
-    p_values = np.minimum(1.0, best * (2 * n_tests + able))
-    could = (n_tests > 0) | able
-    some = np.flatnonzero(could)
+    # Half of the chance of an error goes to all systems in both directions, half to clicking.
+    favour, click = best * 4 * n_tests, np.where(able, 2 * careless, 1.0)
+    clicks = click < np.where(n_tests > 0, favour, 1.0)
+    p_values = np.minimum(1.0, np.where(clicks, click, favour))
+    some = np.flatnonzero((n_tests > 0) | able)
+    p_values[(n_tests == 0) & ~able] = np.nan
     found = []
     for who in some[_benjamini_hochberg(p_values[some], false_discoveries)]:
         user, p_value = votes.people[who], float(p_values[who])
@@ -289,7 +296,7 @@ def _people(
             reason, at = reasons[who]
             system = votes.systems[groups.system[at]]
             found.append(Suspect(user, reason, system, int(sizes[at]), float(seen[at]), float(expected[at]), p_value))
-    return tuple(sorted(found, key=lambda one: (one.p_value, one.user))), could, spread
+    return tuple(sorted(found, key=lambda one: (one.p_value, one.user))), p_values, spread
 
 
 def _spread(over: Array, variance: Array, some: Mask) -> float:
@@ -350,17 +357,21 @@ def tail_chances(logit: Array, won: Places, spread: float) -> tuple[Array, Array
     return np.minimum(upper, 1.0), np.minimum(lower, 1.0)
 
 
-def _careless(votes: Ballots, theta: Array, rows: Places, honest: Mask) -> tuple[Array, Array, Array, Array]:
+def _careless(
+    votes: Ballots, theta: Array, rows: Places, groups: _Groups, spread: float, honest: Mask
+) -> tuple[Array, Array, Array, Array]:
     """Chance of following the board so little, decided votes, how many followed it, how many should have, [people]."""
     n_people, who = len(votes.people), votes.person[rows]
     logit = theta[votes.first[rows]] - theta[votes.second[rows]]
     p, won = expit(logit), votes.result[rows] == 1
     n_decided = np.bincount(who, minlength=n_people)
+    # A taste for a system moves all votes on it together.
+    inner = expit(groups.logit) * expit(-groups.logit) * groups.logit
     variance = np.bincount(who, p * (1 - p) * logit**2, n_people)
+    variance = variance + spread**2 * np.bincount(groups.who, groups.sums(inner) ** 2, n_people)
     z = np.bincount(who, (won - p) * logit, n_people) / np.sqrt(np.maximum(variance, 1e-12))
     able = (n_decided >= _FEWEST_FOR_CARELESS) & honest
-    # Tastes make votes of one person alike; how much wider that makes the scores is read off their middle.
-    wide = 1.4826 * float(np.median(np.abs(z[able]))) if able.any() else 1.0
+    wide = 1.4826 * float(np.median(np.abs(z[able]))) if able.any() else 1.0  # for what the model of tastes leaves out
     agreed = np.bincount(who, (won == (logit > 0)).astype(np.float64), n_people)
     should = np.bincount(who, np.maximum(p, 1 - p), n_people)
     chance = np.asarray(ndtr(z / max(wide, 1.0)))
