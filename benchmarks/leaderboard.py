@@ -16,8 +16,9 @@ Scores are compared before any ratio is printed, as points against the mean of a
 As timed, arena-rank stops when its loss moves by less than a billionth, some hundredths of a point short of its own
 optimum for rarely seen systems. So two differences are shown: from what it prints as timed (`_as_timed`), and from the
 same fit told to go on until it no longer moves, outside the clock; this one decides. Widths of intervals differ by what
-it adds to its Hessian and by its missing centre; they are shown and decide nothing. arena-rank pins versions of its own, so it lives in an environment that is made when first
-needed, in the user's cache folder, and each turn runs there as a process.
+it adds to its Hessian and by its missing centre; they are shown and decide nothing. arena-rank pins versions of its
+own, so it lives in an environment that is made when first needed, in the user's cache folder (or that of
+PENCHANT_PEERS), and each turn runs there as a process.
 """
 
 import json
@@ -53,7 +54,7 @@ from arena_rank.models.bradley_terry import BradleyTerry
 from arena_rank.utils.data_utils import PairDataset
 
 def settled(frame):
-    """The same fit, told to go on until it no longer moves."""
+    # The same fit, told to go on until it no longer moves.
     data = PairDataset.from_pandas(frame)
     model = BradleyTerry(n_competitors=len(data.competitors))
     model.ftol, model.gtol, model.max_iter = 0.0, 1e-12, 3000
