@@ -65,6 +65,26 @@ def test_chances_are_those_of_all_outcomes_written_out_and_averaged_over_tastes(
             assert at_most[person] == pytest.approx(less, rel=1e-5)
 
 
+def test_of_many_votes_the_chances_are_close_to_the_exact_ones():
+    rng = np.random.default_rng(1)
+    logit = rng.standard_normal((6, 101))
+    seen = np.array([35, 40, 47, 54, 60, 65])
+    for spread in (0.0, 0.3):
+        # One vote that is surely lost less makes it 100, which are added up exactly.
+        logit[:, -1] = -60.0
+        exact, many = tail_chances(logit[:, :-1], seen, spread), tail_chances(logit, seen, spread)
+        for one, other in zip(exact, many, strict=True):
+            np.testing.assert_allclose(np.log(one), np.log(other), atol=0.15)
+
+
+def test_somebody_with_a_vote_or_two_on_each_of_many_systems_is_not_named_for_it():
+    rng = np.random.default_rng(2)
+    rows = [row(f"u{n % 40}", *rng.choice(40, 2, replace=False), str(rng.choice(["a", "b"])), 0.5) for n in range(600)]
+    found = suspicion(Battles.from_rows(rows))
+    assert found.n_tested == 40
+    assert found.people == ()
+
+
 def test_hoeffdings_bound_is_above_the_exact_chance_of_unequal_votes():
     rng = np.random.default_rng(0)
     logit = rng.standard_normal((50, 20))

@@ -32,11 +32,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import expit, ndtr
 
 from penchant.errors import DataError, SettingsError
 from penchant.evaluate.ballots import Ballots, ballots
-from penchant.preference.counts import Counts, abilities
+from penchant.preference.counts import Abilities, Counts, abilities
 from penchant.records import Battles
 
 Array = NDArray[np.float64]
@@ -45,6 +46,7 @@ Mask = NDArray[np.bool_]
 
 _PRIOR = 0.1  # precision: whoever won or lost everything stays finite
 _NODES = 21  # of the integral over tastes
+_MOST_EXACT = 100  # votes; beyond, the exact sum would take the square of their number
 _FEWEST = 4  # votes on one system, and 2.5 times that in all: fewer cannot look odd enough
 _FEWEST_FOR_CARELESS = 10
 _MEDIAN_SQUARE = 0.4549  # of a standard normal number
@@ -143,15 +145,15 @@ def suspicion(battles: Battles, *, false_discoveries: float = 0.03) -> Suspicion
     named = votes.person >= 0
     flagged = np.zeros(votes.n_votes, dtype=bool)
     people: tuple[Suspect, ...] = ()
-    p_values, spread, theta = np.full(len(votes.people), np.nan), 0.0, _order(votes, np.ones(votes.n_votes))
+    p_values, spread, order = np.full(len(votes.people), np.nan), 0.0, _order(votes, np.ones(votes.n_votes))
     if named.any():
-        _, p_values, _ = _people(votes, _robust_order(votes, theta), flagged, false_discoveries)
+        _, p_values, _ = _people(votes, _robust_order(votes, order), flagged, false_discoveries)
         # From a board that many have rigged nobody looks odd, so the first one is made without the oddest of all.
         oddest = p_values <= np.nanquantile(p_values, _FIRST_LEFT_OUT) if np.isfinite(p_values).any() else named[:0]
         flagged = named & oddest[votes.person] if len(oddest) else flagged
         for _ in range(_MOST_ROUNDS):
-            theta = _order(votes, ~flagged)
-            people, p_values, spread = _people(votes, theta, flagged, false_discoveries)
+            order = _order(votes, ~flagged)
+            people, p_values, spread = _people(votes, order, flagged, false_discoveries)
             odd = {suspect.user for suspect in people}
             again = named & np.array([user in odd for user in votes.people])[votes.person]
             settled = bool((again == flagged).all())
@@ -162,13 +164,13 @@ def suspicion(battles: Battles, *, false_discoveries: float = 0.03) -> Suspicion
     known = np.bincount(votes.person[named], minlength=len(p_values)) >= _FEWEST_FOR_CARELESS
     bursts: tuple[Burst, ...] = ()
     while not times.null_count and len(bursts) < _MOST_BURSTS:
-        burst = _burst(votes, theta, ~flagged, false_discoveries)
+        burst = _burst(votes, order.abilities, ~flagged, false_discoveries)
         if burst is None:
             break
         bursts = (*bursts, burst)
         # Whoever cast enough votes to be tested alone, and is not odd, happened to vote at that time.
         flagged = flagged | _went_its_way(votes, burst) & ~(named & known[votes.person])
-        theta = _order(votes, ~flagged)  # without it, as what a burst lifted makes all else look like a fall
+        order = _order(votes, ~flagged)  # without it, as what a burst lifted makes all else look like a fall
     missing = [
         *(["people, as no vote names one"] if not named.any() else []),
         *(["bursts, as not every vote has a time"] if times.null_count else []),
@@ -190,21 +192,21 @@ def without_suspects(battles: Battles, found: Suspicion) -> Battles:
     return votes.kept(~found.votes)
 
 
-def _order(votes: Ballots, weights: Array | Mask) -> Array:
-    """Abilities from the votes that preferred one, each with its weight, logits, [systems]."""
+def _order(votes: Ballots, weights: Array | Mask) -> Abilities:
+    """Abilities from the votes that preferred one, each with its weight."""
     weights = np.where(votes.result != 0.5, weights, 0.0)
     n = len(votes.systems)
     winner = np.where(votes.result == 1, votes.first * n + votes.second, votes.second * n + votes.first)
     table = np.bincount(winner, weights, n * n).reshape(n, n)
-    return abilities(Counts(table.astype(np.float64), np.zeros((n, n))), l2=_PRIOR).abilities
+    return abilities(Counts(table.astype(np.float64), np.zeros((n, n))), l2=_PRIOR)
 
 
-def _robust_order(votes: Ballots, theta: Array) -> Array:
+def _robust_order(votes: Ballots, order: Abilities) -> Abilities:
     """Abilities in which whoever's votes on a system are far off have less weight (Huber's, per person and system)."""
     rows = np.flatnonzero((votes.person >= 0) & (votes.result != 0.5))
     n = len(votes.systems)
     for _ in range(_REWEIGHTINGS):
-        groups = _grouped(votes, theta, rows)
+        groups = _grouped(votes, order.abilities, rows)
         p = expit(groups.logit)
         over, variance = groups.sums(groups.won - p), groups.sums(p * (1 - p))
         weight = np.ones(len(votes.people) * n)
@@ -212,8 +214,8 @@ def _robust_order(votes: Ballots, theta: Array) -> Array:
         whose = votes.person[rows] * n
         weights = np.ones(votes.n_votes)
         weights[rows] = np.minimum(weight[whose + votes.first[rows]], weight[whose + votes.second[rows]])
-        theta = _order(votes, weights)
-    return theta
+        order = _order(votes, weights)
+    return order
 
 
 @dataclass(frozen=True)
@@ -257,11 +259,11 @@ def _grouped(votes: Ballots, theta: Array, rows: Places) -> _Groups:
 
 
 def _people(
-    votes: Ballots, theta: Array, flagged: Mask, false_discoveries: float
+    votes: Ballots, order: Abilities, flagged: Mask, false_discoveries: float
 ) -> tuple[tuple[Suspect, ...], Array, float]:
     """Who stands out, the p-value of everybody (NaN where there are too few votes), and the spread of tastes."""
     rows = np.flatnonzero((votes.person >= 0) & (votes.result != 0.5))
-    groups = _grouped(votes, theta, rows)
+    groups = _grouped(votes, order.abilities, rows)
     honest = np.ones(len(votes.people), dtype=bool)
     honest[votes.person[flagged]] = False
     p = expit(groups.logit)
@@ -272,17 +274,19 @@ def _people(
     best, reasons = np.ones(n_people), [("", -1)] * n_people
     tested = np.flatnonzero(sizes >= _FEWEST)
     n_tests = np.bincount(groups.who[tested], minlength=n_people)
-    at_least, at_most = _tails(groups, tested, seen, spread)
+    # How well the board knows a system adds to how far a person's own liking may lie from it.
+    wide = np.sqrt(spread**2 + np.diag(order.covariance)[groups.system[tested]])
+    at_least, at_most = _tails(groups, tested, seen, wide)
     for chances, reason in ((at_least, "favours"), (at_most, "disfavours")):
         for place in np.argsort(chances, kind="stable")[::-1]:  # the smallest is written last
             who = groups.who[tested[place]]
             if chances[place] <= best[who]:
                 best[who], reasons[who] = chances[place], (reason, int(tested[place]))
-    careless, n_decided, agreed, should = _careless(votes, theta, rows, groups, spread, honest)
+    careless, n_decided, agreed, should = _careless(votes, order, rows, groups, spread, honest)
     able = n_decided >= _FEWEST_FOR_CARELESS
     # Half of the chance of an error goes to all systems in both directions, half to clicking.
-    favour, click = best * 4 * n_tests, np.where(able, 2 * careless, 1.0)
-    clicks = click < np.where(n_tests > 0, favour, 1.0)
+    favour, click = np.where(n_tests > 0, best * 4 * n_tests, 1.0), np.where(able, 2 * careless, 1.0)
+    clicks = click < favour
     p_values = np.minimum(1.0, np.where(clicks, click, favour))
     some = np.flatnonzero((n_tests > 0) | able)
     p_values[(n_tests == 0) & ~able] = np.nan
@@ -316,7 +320,7 @@ def _spread(over: Array, variance: Array, some: Mask) -> float:
     return low
 
 
-def _tails(groups: _Groups, tested: Places, seen: Array, spread: float) -> tuple[Array, Array]:
+def _tails(groups: _Groups, tested: Places, seen: Array, spread: Array) -> tuple[Array, Array]:
     """`tail_chances` of some groups, those of equal size together, each [tested]."""
     sizes = np.diff(groups.start)[tested]
     at_least, at_most = np.ones(len(tested)), np.ones(len(tested))
@@ -324,25 +328,28 @@ def _tails(groups: _Groups, tested: Places, seen: Array, spread: float) -> tuple
         alike = np.flatnonzero(sizes == size)
         for some in np.array_split(alike, -(-len(alike) * int(size) * _NODES // _NUMBERS_AT_ONCE)):
             votes = groups.start[tested[some]][:, None] + np.arange(size)
-            chances = tail_chances(groups.logit[votes], seen[tested[some]].astype(np.int64), spread)
+            chances = tail_chances(groups.logit[votes], seen[tested[some]].astype(np.int64), spread[some])
             at_least[some], at_most[some] = chances
     return at_least, at_most
 
 
-def tail_chances(logit: Array, won: Places, spread: float) -> tuple[Array, Array]:
+def tail_chances(logit: Array, won: Places, spread: Array | float) -> tuple[Array, Array]:
     """Chance that people whose taste is drawn see a system win at least, and at most, so often.
 
     Args:
         logit: of a win in each vote for somebody of average taste, [people, votes].
         won: wins seen, int64[people].
-        spread: standard deviation of tastes, logits; 0 for the exact Poisson binomial.
+        spread: standard deviation of tastes, logits, [people] or one for all; 0 for the exact Poisson binomial.
 
     Returns:
         Both chances, [people] each.
     """
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES) if spread > 0 else (np.zeros(1), np.ones(1))
-    chance = expit(logit[:, None, :] + spread * nodes[None, :, None])
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES) if np.any(spread) else (np.zeros(1), np.ones(1))
+    tastes = np.broadcast_to(spread, len(won))[:, None] * nodes
+    chance = expit(logit[:, None, :] + tastes[:, :, None])
     n = logit.shape[1]
+    if n > _MOST_EXACT:
+        return _normal_tails(chance, won, weights / weights.sum())
     spread_out = np.zeros((*chance.shape[:2], n + 1))  # of the number of wins so far
     spread_out[..., 0] = 1.0
     for vote in range(n):
@@ -357,18 +364,28 @@ def tail_chances(logit: Array, won: Places, spread: float) -> tuple[Array, Array
     return np.minimum(upper, 1.0), np.minimum(lower, 1.0)
 
 
+def _normal_tails(chance: Array, won: Places, weights: Array) -> tuple[Array, Array]:
+    """The same of many votes, whose number of wins is close to normal; chances are [people, tastes, votes]."""
+    mean, deviation = chance.sum(axis=2), np.sqrt(np.maximum((chance * (1 - chance)).sum(axis=2), 1e-12))
+    upper = ndtr((mean - (won[:, None] - 0.5)) / deviation) @ weights
+    lower = ndtr((won[:, None] + 0.5 - mean) / deviation) @ weights
+    return np.minimum(upper, 1.0), np.minimum(lower, 1.0)
+
+
 def _careless(
-    votes: Ballots, theta: Array, rows: Places, groups: _Groups, spread: float, honest: Mask
+    votes: Ballots, order: Abilities, rows: Places, groups: _Groups, spread: float, honest: Mask
 ) -> tuple[Array, Array, Array, Array]:
     """Chance of following the board so little, decided votes, how many followed it, how many should have, [people]."""
     n_people, who = len(votes.people), votes.person[rows]
-    logit = theta[votes.first[rows]] - theta[votes.second[rows]]
+    logit = order.abilities[votes.first[rows]] - order.abilities[votes.second[rows]]
     p, won = expit(logit), votes.result[rows] == 1
     n_decided = np.bincount(who, minlength=n_people)
-    # A taste for a system moves all votes on it together.
-    inner = expit(groups.logit) * expit(-groups.logit) * groups.logit
     variance = np.bincount(who, p * (1 - p) * logit**2, n_people)
-    variance = variance + spread**2 * np.bincount(groups.who, groups.sums(inner) ** 2, n_people)
+    # A taste for a system moves all votes on it together, and so does what the board does not know of it.
+    inner = groups.sums(expit(groups.logit) * expit(-groups.logit) * groups.logit)
+    moved = csr_array((inner, (groups.who, groups.system)), shape=(n_people, len(order.abilities)))
+    unknown = spread**2 * np.eye(len(order.abilities)) + order.covariance
+    variance = variance + moved.multiply(moved @ unknown).sum(axis=1)
     z = np.bincount(who, (won - p) * logit, n_people) / np.sqrt(np.maximum(variance, 1e-12))
     able = (n_decided >= _FEWEST_FOR_CARELESS) & honest
     wide = 1.4826 * float(np.median(np.abs(z[able]))) if able.any() else 1.0  # for what the model of tastes leaves out
