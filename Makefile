@@ -33,7 +33,7 @@ docs: install  ## the site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install  ## ours beside the strongest peers on the same work
-	for name in dpo import encode sample one_for_all cache users sae item_fairness scale page; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in dpo import encode sample one_for_all cache users sae item_fairness leaderboard rigging scale page; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 soak: install  ## training and imports killed over and over end as if left alone; malformed files stop nothing
 	$(BIN)/python benchmarks/soak_train.py --kills 200 --json docs/benchmarks/soak_train.json

@@ -140,6 +140,41 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "definitions_difference": "largest difference of a value from its definition, as a share of it",
         },
     ),
+    "leaderboard": (
+        "A leaderboard of 1.7 million simulated votes between 130 systems against arena-rank, whose fit compiles its "
+        "optimiser each time. Scores are compared with what arena-rank arrives at when it goes on until it settles.",
+        {
+            "fit_ratio": "times faster, ratings and sandwich intervals from counted votes",
+            "end_to_end_ratio": "times faster, from columns of strings to scores with intervals",
+            "trust_ratio": "arena-rank's single fit / 1,000 bootstrap refits and the fragility of all neighbours, ours",
+            "max_elo_difference": "largest difference of a score, points",
+            "max_elo_difference_as_timed": "the same, where arena-rank stops when left alone, points",
+        },
+    ),
+    "rigging": (
+        "Rigged votes among those of 400 simulated people on 10 systems, one person in ten hostile or careless; turns "
+        "are simulated worlds, spreads are over them. No peer.",
+        {
+            **{
+                f"{case}_{key}": f"{meaning}, {about}"
+                for case, about in (
+                    ("target_only", "votes for a target alone"),
+                    ("covered", "half of them honest ones"),
+                    ("everywhere", "also against the target's next rival"),
+                    ("against", "against the leader"),
+                    ("burst", "by new names in a tenth of the time"),
+                    ("careless", "coin flips"),
+                )
+                for key, meaning in (
+                    ("found", "share of rigged votes found"),
+                    ("false_people", "share of honest people named"),
+                    ("moved_most", "most places that a target moved"),
+                    ("moved_filtered_most", "the same, without what was found"),
+                )
+            },
+            "nobody_false_people": "share of honest people named where nobody rigs",
+        },
+    ),
 }
 # Of each soak: its command, what it does, and its keys with what they mean.
 SOAKS: dict[str, tuple[str, str, dict[str, str]]] = {

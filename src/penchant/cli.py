@@ -29,7 +29,7 @@ COMMANDS = {
     "chat": ("penchant.apps.chat:chat", "Talk to a model that is steered by what was learnt about a person."),
     "batch": ("penchant.apps.batch:batch", "Sample, score, encode or mine any number of rows, on one machine or many."),
     "evaluate policy": ("penchant.apps.evaluate:policy", "How well a policy ranks the pairs people judged, and could."),
-    "evaluate leaderboard": ("penchant.apps.evaluate:leaderboard", "Systems by votes between two of them."),
+    "evaluate leaderboard": ("penchant.apps.leaderboard:leaderboard", "Systems by votes between two of them."),
     "evaluate item-fairness": (
         "penchant.apps.item_fairness:item_fairness",
         "Does every item get its share of showings?",

@@ -36,6 +36,15 @@ def words_of(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
+def list_lines(text: str) -> int:
+    r"""How many lines of a text are items of a list.
+
+    >>> list_lines("Take:\n- tea\n2. water")
+    2
+    """
+    return len(_LIST_LINE.findall(text))
+
+
 def per_hundred(count: int, n_words: int) -> float:
     """How often something comes in a hundred words.
 
@@ -53,7 +62,7 @@ _COLUMNS: dict[str, tuple[str, str, Callable[[str, list[str]], float]]] = {
         "short sentences",
         lambda text, words: float(np.log1p(len(words) / max(1, len(_SENTENCE_END.findall(text))))),
     ),
-    "lists": ("lists", "running text instead of lists", lambda text, words: float(len(_LIST_LINE.findall(text)))),
+    "lists": ("lists", "running text instead of lists", lambda text, words: float(list_lines(text))),
     "exclamations": (
         "exclamation marks",
         "no exclamation marks",

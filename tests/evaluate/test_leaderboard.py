@@ -1,13 +1,21 @@
 """Leaderboards: choix on the same votes, coverage of intervals, whose votes they are, and votes that order nothing."""
 
+import csv
+import json
+from pathlib import Path
+
 import choix
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from penchant.errors import DataError
+from penchant.errors import DataError, SettingsError
 from penchant.evaluate.leaderboard import POINTS, leaderboard
+from penchant.feedback.importing import read
+from penchant.preference.counts import Counts, abilities
 from penchant.records import Battles
+
+REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data" / "bradley_terry_reference"
 
 
 def battles(n=3000, n_systems=6, *, seed=0, truth=None, ties=0.15, n_people=0, whims=0.0):
@@ -90,3 +98,72 @@ def test_systems_that_were_never_compared_get_a_prior_and_it_is_said():
     always = leaderboard(Battles.from_rows([{"system_a": "x", "system_b": "y", "outcome": "a"}] * 3))
     assert "every time" in always.why_prior
     assert np.isfinite([row.ci_high for row in always.standings]).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("citations.csv", "citations"),
+        ("baseball.csv", "baseball"),
+        ("cems_choices.csv.gz", "CEMS_rows_in_this_folder"),
+        ("pudding_ties.csv", None),
+        ("football.csv.gz", None),
+    ],
+)
+def test_on_classic_sets_it_is_choix_to_six_digits_and_the_published_abilities(file, key):
+    if not (REFERENCE / file).exists():
+        pytest.skip("shared/data/bradley_terry_reference is not beside the repository")
+    battles = read(REFERENCE / file).records["battle"]
+    board = leaderboard(battles)
+    place = {name: number for number, name in enumerate(board.systems)}
+    pairs = []
+    for row in battles.table.to_pylist():
+        i, j = place[row["system_a"]], place[row["system_b"]]
+        pairs += {"a": [(i, j)] * 2, "b": [(j, i)] * 2, "tie": [(i, j), (j, i)]}.get(row["outcome"], [])
+    theirs = choix.opt_pairwise(len(place), pairs, method="Newton-CG", tol=1e-13)
+    np.testing.assert_allclose(board.fit.abilities, theirs - theirs.mean(), atol=1e-6)
+    if key:
+        published = json.loads((REFERENCE / "reference_fits.json").read_text(encoding="utf-8"))[key]
+        base = next(one["item"] for one in published if one["se"] == 0)
+        ours = {name: board.fit.abilities[place[name]] - board.fit.abilities[place[base]] for name in place}
+        assert ours == pytest.approx({one["item"]: one["ability"] for one in published}, abs=1e-4)
+
+
+def test_the_deviance_of_published_tables_is_the_published_one():
+    if not (REFERENCE / "citations.csv").exists():
+        pytest.skip("shared/data/bradley_terry_reference is not beside the repository")
+    published = json.loads((REFERENCE / "reference_fits.json").read_text(encoding="utf-8"))["deviance"]
+    for name, columns in (("citations", ("journal1", "journal2", "win1", "win2")),):
+        with (REFERENCE / f"{name}.csv").open(encoding="utf-8") as lines:
+            rows = [[row[column] for column in columns] for row in csv.DictReader(lines)]
+        items = sorted({item for row in rows for item in row[:2]})
+        i, j = (np.array([items.index(row[side]) for row in rows]) for side in (0, 1))
+        won, lost = (np.array([float(row[side]) for row in rows]) for side in (2, 3))
+        found = abilities(Counts.of(np.r_[i, j], np.r_[j, i], np.r_[won, lost], len(items))).abilities
+        p = expit(found[i] - found[j])
+        deviance = 2 * (won * np.log(won / ((won + lost) * p)) + lost * np.log(lost / ((won + lost) * (1 - p)))).sum()
+        assert deviance == pytest.approx(published[name][0], abs=1e-6)
+        assert len(rows) - len(items) + 1 == published[name][1]
+
+
+def test_the_same_vote_twice_counts_twice_and_the_order_of_votes_does_not_matter():
+    rows = battles(300).table.to_pylist()
+    once, twice = leaderboard(Battles.from_rows(rows)), leaderboard(Battles.from_rows([*rows, *rows[::-1]]))
+    for one, two in zip(once.standings, twice.standings, strict=True):
+        assert (one.system, 2 * one.votes) == (two.system, two.votes)
+        assert one.score == pytest.approx(two.score, abs=1e-6)
+        assert two.ci_high - two.ci_low == pytest.approx((one.ci_high - one.ci_low) / np.sqrt(2), rel=1e-6)
+
+
+def test_a_clean_sweep_of_few_votes_is_not_called_certain():
+    board = leaderboard(Battles.from_rows([{"system_a": "x", "system_b": "y", "outcome": "a"}] * 30))
+    best, worst = board.standings
+    assert board.prior > 0
+    assert best.ci_low < best.score < best.ci_high
+    assert best.ci_high - best.ci_low > 100
+    assert worst.score == pytest.approx(2000 - best.score)
+
+
+def test_a_level_that_is_none_is_refused():
+    with pytest.raises(SettingsError, match=r"0\.95 is 95 %"):
+        leaderboard(battles(50), level=95)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penchant.errors import DataError, SettingsError
-from penchant.preference.counts import Counts, abilities, optimum
+from penchant.preference.counts import Counts, abilities, optimum, refits
 from penchant.preference.newton import newton
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data" / "bradley_terry_reference"
@@ -119,6 +119,20 @@ def test_many_tables_at_once_are_fitted_as_each_alone():
     for place, table in enumerate(tables):
         np.testing.assert_allclose(together[place], optimum(table)[0], atol=1e-9)
     np.testing.assert_allclose(near, together, atol=1e-9)
+
+
+@pytest.mark.parametrize(("noise", "l2"), [(0.1, 0.0), (0.1, 0.3), (20.0, 0.01)])
+def test_refits_near_a_known_table_and_far_from_it_are_the_optima(noise, l2):
+    rng = np.random.default_rng(0)
+    known = counted(*votes(600), 5)
+    fit = abilities(known, l2=l2)
+    first, second = np.triu_indices(5, 1)
+    factors = rng.gamma(1 / noise, noise, size=(2, len(first), 30))
+    score, lost = known.score[first, second, None] * factors[0], known.score[second, first, None] * factors[1]
+    tables = np.zeros((30, 5, 5))
+    tables[:, first, second], tables[:, second, first] = score.T, lost.T
+    found = refits(first, second, score + lost, score, start=fit.abilities, covariance=fit.covariance, l2=l2)
+    np.testing.assert_allclose(found.T, optimum(tables, l2=l2)[0], atol=1e-7)
 
 
 def test_items_that_won_almost_everything_are_found_too():

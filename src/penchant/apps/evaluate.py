@@ -1,17 +1,11 @@
-"""`penchant evaluate`: a policy on pairs that people judged, systems by votes between them."""
+"""`penchant evaluate policy`: how well a policy ranks pairs that people judged."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 from penchant.apps import report
 from penchant.apps.data import Data, shown_drops
 from penchant.apps.outcome import Outcome
-from penchant.errors import DataError
-from penchant.evaluate.leaderboard import leaderboard as rank
 from penchant.evaluate.ranking_accuracy import Likelihoods, RankedRight, audit
-from penchant.feedback.chunk import shown
-from penchant.feedback.importing import read
-from penchant.records import Battles
 from penchant.turns import turns
 
 
@@ -74,40 +68,3 @@ def policy(
         "shorter": found.shorter.accuracy.estimate,
     }
     return Outcome(data_line, "\n".join(lines))
-
-
-def leaderboard(file: Path, *, format: str = "auto", level: float = 0.95) -> Outcome:
-    """Systems by votes between two of them: Bradley-Terry scores, with intervals over people where votes name them.
-
-    A tie is half a win for each; votes that found both bad are left out and counted.
-
-    Args:
-        file: votes in any format that `penchant import` knows.
-        format: auto, or the name of a format.
-        level: of the intervals.
-    """
-    imported = read(file, format=format)
-    battles = imported.records.get("battle")
-    if not isinstance(battles, Battles) or not len(battles):
-        held = ", ".join(f"{len(table)} {kind} records" for kind, table in imported.records.items()) or "no records"
-        lost = f"; {shown_drops(dict(imported.dropped))}" if imported.dropped else ""
-        raise DataError(f"{shown(file)} holds no votes between two systems, but {held}{lost}.")
-    board = rank(battles, level=level)
-    over = "people" if board.by_person else "votes"
-    rows = [
-        [str(place), row.system, f"{row.score:.0f}", f"[{row.ci_low:.0f}, {row.ci_high:.0f}]", str(row.votes)]
-        for place, row in enumerate(board.standings, 1)
-    ]
-    lines = [
-        f"{board.n_votes} votes between {len(board.systems)} systems; {board.n_both_bad} that found both bad left out.",
-        report.Table(("", "system", "score", f"{100 * level:g} % over {over}", "votes"), rows).text(),
-    ]
-    lines += [f"Scores are shrunk: {board.why_prior}."] if board.why_prior else []
-    lines += [shown_drops(dict(imported.dropped))] if imported.dropped else []
-    found = {
-        "systems": [asdict(row) for row in board.standings],
-        "both_bad": board.n_both_bad,
-        "dropped": dict(imported.dropped),
-        "why_prior": board.why_prior,
-    }
-    return Outcome(found, "\n".join(lines))

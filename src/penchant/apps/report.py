@@ -13,6 +13,7 @@ from penchant.errors import MissingExtraError
 from penchant.statistics import Interval
 
 TERMINAL = 110  # characters in a line
+_MOST_WRITTEN = 20  # rows of a square whose numbers can still be read
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,36 @@ def curves(
     axes.set_xlabel(axis)
     axes.set_ylabel(ylabel)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def matrix(names: Sequence[str], shares: Sequence[Sequence[float | None]], *, axis: str) -> str:
+    """A square of shares in [0, 1], one for each row and column, as SVG: green above one half, red below.
+
+    Args:
+        names: of the rows, and of the columns in the same order.
+        shares: row by row; None where there is none.
+        axis: what a share is, with its unit.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    n = len(names)
+    figure, axes = _axes(max(2.4, 0.32 * n + 1.6))
+    colours = LinearSegmentedColormap.from_list("shares", ["#b4452c", "#f4f5f7", "#1f6f5c"])
+    drawn = [[float("nan") if share is None else share for share in row] for row in shares]
+    image = axes.imshow(drawn, cmap=colours, vmin=0, vmax=1, aspect="auto")
+    if n <= _MOST_WRITTEN:
+        for row, column in itertools.product(range(n), repeat=2):
+            share = shares[row][column]
+            if share is not None:
+                colour = "#1c2330" if 0.2 < share < 0.8 else "white"
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(n), labels=names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(n), labels=names)
+    axes.tick_params(length=0, labelsize=9 if n <= 40 else 5)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label=axis, format=lambda share, _: f"{100 * share:.0f}")
+    bar.outline.set_visible(False)
     return _svg(figure)
 
 

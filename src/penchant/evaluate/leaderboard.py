@@ -4,8 +4,9 @@ score = 1000 + 400 / ln 10 (theta - mean theta), so that the better of two that 
 A tie is half a win for each; votes that found both bad say nothing about the order, and are counted. Nothing is shrunk
 while the votes order all systems; where they do not, every ability gets a prior, and the board says so.
 
-Intervals come from a sandwich over people where votes say whose they are, otherwise over votes. They are about each
-score against the mean of all: whoever takes part changes all scores, and differences are what can be compared.
+Intervals come from a sandwich over people where votes say whose they are, otherwise over votes; `resampled_board` gives
+those of a bootstrap. They are about each score against the mean of all: whoever takes part changes all scores, and
+differences are what can be compared.
 
 Source:
     Kim et al. (2025), Music Arena; Chiang et al. (2024), Chatbot Arena, sections 4 and 5.
@@ -21,22 +22,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.special import expit
-from scipy.stats import norm
+from scipy.sparse import csr_array
+from scipy.special import expit, ndtri
 
-from penchant.errors import DataError
+from penchant.errors import DataError, SettingsError
+from penchant.evaluate.ballots import Ballots, ballots
 from penchant.preference.counts import Abilities, Counts, abilities, compared_groups, require_finite_fit
-from penchant.preference.votes import codes_of, codes_of_all
 from penchant.records import Battles
 
 Array = NDArray[np.float64]
-Places = NDArray[np.int64]
 
 POINTS = 400 / np.log(10)  # a logit
-_CENTRE = 1000.0
+CENTRE = 1000.0
 _PRIOR = 1.0  # precision of abilities where votes alone do not order all systems, as in public arenas
-_FEWEST_PEOPLE = 20  # of fewer the sandwich over people is too narrow
+FEWEST_PEOPLE = 20  # of fewer the sandwich over people is too narrow
 
 
 @dataclass(frozen=True)
@@ -65,20 +64,41 @@ class Leaderboard:
     Attributes:
         standings: best first.
         fit: abilities in logits, in the order of `systems`.
-        systems: names, in order.
-        n_votes: votes that count.
-        n_both_bad: votes that found both systems bad.
+        covariance: of the abilities, that the intervals rest on, [systems, systems].
+        votes: that the board was made of, as numbers.
         by_person: whether intervals are over people and not over votes.
+        prior: precision of every ability's prior; 0 while votes alone order all systems.
         why_prior: why abilities got a prior; empty if they did not.
     """
 
     standings: tuple[Standing, ...]
     fit: Abilities
-    systems: tuple[str, ...]
-    n_votes: int
-    n_both_bad: int
+    covariance: Array
+    votes: Ballots
     by_person: bool
+    prior: float = 0.0
     why_prior: str = ""
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Names, in the order of the fit."""
+        return self.votes.systems
+
+    @property
+    def n_votes(self) -> int:
+        """Votes that count."""
+        return self.votes.n_votes
+
+    @property
+    def n_both_bad(self) -> int:
+        """Votes that found both systems bad."""
+        return self.votes.n_both_bad
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Places of the systems in the fit, best first."""
+        place = {system: at for at, system in enumerate(self.systems)}
+        return np.array([place[row.system] for row in self.standings])
 
 
 def leaderboard(battles: Battles, *, level: float = 0.95) -> Leaderboard:
@@ -90,60 +110,40 @@ def leaderboard(battles: Battles, *, level: float = 0.95) -> Leaderboard:
 
     Raises:
         DataError: there is no vote that prefers a system or finds two even.
+        SettingsError: `level` is not in (0, 1).
     """
-    (first, second), names = codes_of_all([battles.table["system_a"], battles.table["system_b"]])
-    codes, outcomes = codes_of(battles, "outcome")
-    result = np.array([_RESULTS.get(outcome, np.nan) for outcome in [*outcomes, None]])[codes]
-    kept = ~np.isnan(result)
-    n_votes = int(kept.sum())
-    if not n_votes:
-        raise DataError(
-            f"None of {len(battles)} votes prefers a system or finds two even; a leaderboard needs votes for `a`, `b` "
-            "or `tie`."
-        )
-    first, second, result = first[kept], second[kept], result[kept]
-    present, places = np.unique(np.concatenate([first, second]), return_inverse=True)
-    first, second = np.split(places, 2)
-    systems = tuple(str(names[place]) for place in present)
-    counts = counted(first, second, result, len(systems))
-    fit, why_prior = _fitted(counts, systems)
-    people, named = codes_of(battles, "user")
-    people = people[kept]
-    by_person = len(named) >= _FEWEST_PEOPLE and bool((people >= 0).all())
-    sandwich = _over_people(fit, first, second, result, people) if by_person else fit.sandwich
-    score = _CENTRE + POINTS * fit.abilities
-    half = POINTS * norm.ppf(0.5 + level / 2) * np.sqrt(np.maximum(np.diag(sandwich), 0.0))
-    table = zip(systems, score.tolist(), (score - half).tolist(), (score + half).tolist(), counts.votes, strict=True)
-    rows = [Standing(name, middle, low, high, int(votes)) for name, middle, low, high, votes in table]
-    standings = tuple(sorted(rows, key=lambda row: (-row.score, row.system)))
-    return Leaderboard(standings, fit, systems, n_votes, len(battles) - n_votes, by_person, why_prior)
+    require_level(level)
+    votes = ballots(battles)
+    fit, prior, why_prior = _fitted(votes.counts, votes.systems)
+    # Where systems won every time nothing is left over, and a sandwich of what is left over would call that certain.
+    by_person = len(votes.people) >= FEWEST_PEOPLE and bool((votes.person >= 0).all())
+    robust = _over_people(fit, votes) if by_person else fit.sandwich
+    covariance = fit.covariance if prior and np.trace(fit.covariance) > np.trace(robust) else robust
+    half = ndtri(0.5 + level / 2) * np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    rows = standings(votes, fit.abilities, fit.abilities - half, fit.abilities + half)
+    return Leaderboard(rows, fit, covariance, votes, by_person, prior, why_prior)
 
 
-_RESULTS = {"a": 1.0, "b": 0.0, "tie": 0.5}
+def standings(votes: Ballots, middle: Array, low: Array, high: Array) -> tuple[Standing, ...]:
+    """Rows of a board, best first, from abilities and their bounds in logits, each [systems]."""
+    scores, lows, highs = ((CENTRE + POINTS * one).tolist() for one in (middle, low, high))
+    table = zip(votes.systems, scores, lows, highs, votes.counts.votes, strict=True)
+    rows = [Standing(name, score, ci_low, ci_high, int(n)) for name, score, ci_low, ci_high, n in table]
+    return tuple(sorted(rows, key=lambda row: (-row.score, row.system)))
 
 
-def counted(first: Places, second: Places, result: Array, n_systems: int) -> Counts:
-    """Votes added up.
+def require_level(level: float) -> None:
+    """Refuse a coverage that is none.
 
-    Args:
-        first: place of each vote's first system, int64[votes].
-        second: of the other.
-        result: 1 for the first, 0 for the second, 0.5 for a tie, [votes].
-        n_systems: how many there are.
+    Raises:
+        SettingsError: it is not in (0, 1).
     """
-    cells, numbers = np.unique((first * n_systems + second) * 3 + (2 * result).astype(np.int64), return_counts=True)
-    i, j = np.divmod(cells // 3, n_systems)
-    kind = cells % 3
-    return Counts.of(
-        np.concatenate([i, j]),
-        np.concatenate([j, i]),
-        np.concatenate([numbers * (kind == 2), numbers * (kind == 0)]),
-        n_systems,
-        ties=np.concatenate([numbers * (kind == 1), np.zeros(len(cells))]),
-    )
+    if not 0 < level < 1:
+        raise SettingsError(f"level must lie between 0 and 1: got {level!r}; 0.95 is 95 %.")
 
 
-def _fitted(counts: Counts, systems: tuple[str, ...]) -> tuple[Abilities, str]:
+def _fitted(counts: Counts, systems: tuple[str, ...]) -> tuple[Abilities, float, str]:
+    """Abilities, the precision of their prior, and why there is one."""
     try:
         require_finite_fit(counts)
     except DataError:
@@ -154,15 +154,31 @@ def _fitted(counts: Counts, systems: tuple[str, ...]) -> tuple[Abilities, str]:
             if len(groups) > 1
             else "some systems won, or lost, against all others every time"
         )
-        return abilities(counts, l2=_PRIOR), f"{why}, so every ability has a prior of precision {_PRIOR:g}"
-    return abilities(counts), ""
+        return abilities(counts, l2=_PRIOR), _PRIOR, f"{why}, so every ability has a prior of precision {_PRIOR:g}"
+    return abilities(counts), 0.0, ""
 
 
-def _over_people(fit: Abilities, first: Places, second: Places, result: Array, people: Places) -> Array:
+def _over_people(fit: Abilities, votes: Ballots) -> Array:
     """The sandwich with everything of one person as one observation, [systems, systems]."""
-    residual = result - expit(fit.abilities[first] - fit.abilities[second])
-    n_people, n_systems = int(people.max()) + 1, len(fit.abilities)
-    rows, columns = np.concatenate([people, people]), np.concatenate([first, second])
-    scores = coo_array((np.concatenate([residual, -residual]), (rows, columns)), shape=(n_people, n_systems)).tocsr()
-    meat = (scores.T @ scores).toarray() * n_people / (n_people - 1)
-    return np.asarray(fit.covariance @ meat @ fit.covariance)
+    scores = person_scores(votes, fit.abilities)
+    n_people = scores.shape[0]
+    return np.asarray(fit.covariance @ (scores.T @ scores).toarray() @ fit.covariance * n_people / (n_people - 1))
+
+
+def person_scores(votes: Ballots, abilities: Array) -> csr_array:
+    """By how much each person's votes went beyond what a board expects of them, system by system.
+
+    Args:
+        votes: of people who are named.
+        abilities: logits, [systems].
+
+    Returns:
+        Wins of each system (ties half) less those expected, [people, systems]; rows add up to zero.
+    """
+    games, won = votes.by_person
+    first, second = votes.pairs
+    over = (won - games.multiply(expit(abilities[first] - abilities[second])[None, :])).tocoo()
+    who, which = over.coords
+    rows, columns = np.concatenate([who, who]), np.concatenate([first[which], second[which]])
+    shape = (len(votes.people), len(votes.systems))
+    return csr_array((np.concatenate([over.data, -over.data]), (rows, columns)), shape)

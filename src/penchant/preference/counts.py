@@ -27,6 +27,7 @@ from scipy.special import expit
 from penchant.errors import DataError, SettingsError
 
 Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 _LARGEST_STEP = 2.0  # logits; where an item won almost everything a full step from afar goes much too far
 
@@ -175,6 +176,71 @@ def optimum(
         f"No optimum in {max_steps} steps for {games.shape[-1]} items: some may have won or lost everything; set l2 "
         "above 0."
     )
+
+
+def refits(
+    first: Places,
+    second: Places,
+    games: Array,
+    score: Array,
+    *,
+    start: Array,
+    covariance: Array,
+    l2: float = 0.0,
+    tolerance: float = 1e-8,
+    max_steps: int = 12,
+) -> Array:
+    """Abilities of many tables that all lie near one whose abilities are known, such as those of a bootstrap.
+
+    Steps go by the inverse Hessian of the known table (the chord method), so that a step costs no equations to solve:
+    the optima are the same, each step leaves a share of the distance that is as small as the tables are alike. Tables
+    that are not that near are solved by `optimum`.
+
+    Args:
+        first: one item of each pair that has met, int64[pairs].
+        second: the other.
+        games: how often they met, weighted, [pairs, tables].
+        score: wins of `first` with half of the ties, [pairs, tables].
+        start: abilities to start from, [items] or [items, tables].
+        covariance: inverse Hessian of the known table, [items, items].
+        l2: prior precision of each ability.
+        tolerance: stop when no ability moves by more, logits.
+        max_steps: by the known Hessian; what has not settled then is solved anew.
+
+    Returns:
+        Logits with mean zero, [items, tables].
+
+    Raises:
+        DataError: a table has no finite optimum.
+    """
+    n_items, n_tables = len(covariance), games.shape[1]
+    found = np.broadcast_to(start[:, None] if start.ndim == 1 else start, (n_items, n_tables)).copy()
+    rows = np.arange(len(first))
+    signs, ends = np.repeat([1.0, -1.0], len(first)), np.concatenate([first, second])
+    incidence = csr_array((signs, (ends, np.concatenate([rows, rows]))), shape=(n_items, len(first)))
+    moved = np.full(n_tables, np.inf)
+    for _ in range(max_steps):
+        slope = found[second]
+        slope -= found[first]
+        with np.errstate(over="ignore"):  # a probability of zero is what comes of it
+            np.exp(slope, out=slope)
+        slope += 1
+        np.divide(games, slope, out=slope)
+        slope -= score
+        step = covariance @ (incidence @ slope + l2 * found)
+        found -= step
+        moved = np.abs(step).max(axis=0, initial=0.0)
+        if not np.isfinite(moved).all() or (moved <= tolerance).all() or moved.max(initial=0.0) > _LARGEST_STEP:
+            break
+    found -= found.mean(axis=0)
+    left = np.flatnonzero(~(moved <= tolerance))
+    at_once = max(1, (1 << 22) // n_items**2)
+    for some in np.split(left, range(at_once, len(left), at_once)):
+        tables = np.zeros((len(some), n_items, n_items))
+        tables[:, first, second] = score[:, some].T
+        tables[:, second, first] = (games[:, some] - score[:, some]).T
+        found[:, some] = optimum(tables, l2=l2, tolerance=tolerance)[0].T
+    return found
 
 
 def _laplacian(weights: Array, l2: float = 0.0) -> Array:

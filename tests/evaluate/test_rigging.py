@@ -1,0 +1,175 @@
+"""Rigged votes: exact chances, planted ones found and honest people left alone, bursts, and what cannot be tested."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from penchant.errors import DataError, SettingsError
+from penchant.evaluate.leaderboard import leaderboard
+from penchant.evaluate.rigging import _benjamini_hochberg, _hoeffding, suspicion, tail_chances, without_suspects
+from penchant.records import Battles
+
+N_SYSTEMS, TARGET = 8, 4
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def honest(rng, n_people=150, n_votes=40, taste=0.3):
+    truth = np.linspace(1.0, -1.0, N_SYSTEMS)
+    liking = truth + taste * rng.standard_normal((n_people, N_SYSTEMS))
+    rows = []
+    for person, _ in itertools.product(range(n_people), range(n_votes)):
+        a, b = rng.choice(N_SYSTEMS, 2, replace=False)
+        wins = rng.random() < expit(liking[person, a] - liking[person, b])
+        rows.append(row(f"honest-{person}", a, b, "tie" if rng.random() < 0.15 else "a" if wins else "b", rng.random()))
+    return rows
+
+
+def row(user, a, b, outcome, time):
+    when = START + timedelta(days=30 * float(time))
+    return {"system_a": f"s{a}", "system_b": f"s{b}", "outcome": outcome, "user": user, "time": when}
+
+
+def for_target(rng, user, time, n=30):
+    """Votes for the target against anybody, on a random side."""
+    rows = []
+    for _ in range(n):
+        other = int(rng.choice([place for place in range(N_SYSTEMS) if place != TARGET]))
+        a, b, outcome = (TARGET, other, "a") if rng.random() < 0.5 else (other, TARGET, "b")
+        rows.append(row(user, a, b, outcome, time(rng)))
+    return rows
+
+
+def place(battles):
+    return [one.system for one in leaderboard(battles).standings].index(f"s{TARGET}")
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.7])
+def test_chances_are_those_of_all_outcomes_written_out_and_averaged_over_tastes(spread):
+    logit = np.array([[0.3, -1.0, 0.8, 0.0, 2.0], [0.0, 0.5, -0.5, 1.0, -2.0]])
+    grid = np.linspace(-6, 6, 2001) if spread else np.zeros(1)
+    weights = np.exp(-(grid**2) / 2)
+    for seen in range(6):
+        at_least, at_most = tail_chances(logit, np.array([seen, seen]), spread)
+        for person in range(2):
+            p = expit(logit[person][:, None] + spread * grid)
+            more = less = 0.0
+            for won in itertools.product([0, 1], repeat=5):
+                chance = np.prod([q if one else 1 - q for q, one in zip(p, won, strict=True)], axis=0)
+                chance = (chance * weights).sum() / weights.sum()
+                more += chance * (sum(won) >= seen)
+                less += chance * (sum(won) <= seen)
+            assert at_least[person] == pytest.approx(more, rel=1e-5)
+            assert at_most[person] == pytest.approx(less, rel=1e-5)
+
+
+def test_of_many_votes_the_chances_are_close_to_the_exact_ones():
+    rng = np.random.default_rng(1)
+    logit = rng.standard_normal((6, 101))
+    seen = np.array([35, 40, 47, 54, 60, 65])
+    for spread in (0.0, 0.3):
+        # One vote that is surely lost less makes it 100, which are added up exactly.
+        logit[:, -1] = -60.0
+        exact, many = tail_chances(logit[:, :-1], seen, spread), tail_chances(logit, seen, spread)
+        for one, other in zip(exact, many, strict=True):
+            np.testing.assert_allclose(np.log(one), np.log(other), atol=0.15)
+
+
+def test_somebody_with_a_vote_or_two_on_each_of_many_systems_is_not_named_for_it():
+    rng = np.random.default_rng(2)
+    rows = [row(f"u{n % 40}", *rng.choice(40, 2, replace=False), str(rng.choice(["a", "b"])), 0.5) for n in range(600)]
+    found = suspicion(Battles.from_rows(rows))
+    assert found.n_tested == 40
+    assert found.people == ()
+
+
+def test_hoeffdings_bound_is_above_the_exact_chance_of_unequal_votes():
+    rng = np.random.default_rng(0)
+    logit = rng.standard_normal((50, 20))
+    expected, seen = expit(logit).sum(axis=1), np.arange(50) % 21
+    bound = _hoeffding(seen.astype(float), expected, 20)
+    assert (bound >= tail_chances(logit, seen, 0.0)[0] - 1e-12).all()
+    assert bound[20] < 0.05  # all twenty won: it says something
+
+
+def test_benjamini_and_hochberg_name_up_to_the_last_that_is_small_enough_for_its_rank():
+    p_values = np.array([0.001, 0.04, 0.02, 0.9, 0.026])
+    assert sorted(_benjamini_hochberg(p_values, 0.05).tolist()) == [0, 1, 2, 4]  # 0.04 = 0.05 * 4 / 5
+    assert _benjamini_hochberg(np.array([0.02, 0.5, 0.9]), 0.05).tolist() == []
+
+
+def test_one_in_ten_who_vote_for_a_target_are_found_move_it_no_more_and_honest_people_are_left_alone():
+    """Simulated; the full study is benchmarks/rigging.py."""
+    found_share, false_share = [], []
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        clean = honest(rng)
+        rigged = [one for number in range(15) for one in for_target(rng, f"rigger-{number}", lambda r: r.random())]
+        battles = Battles.from_rows([*clean, *rigged])
+        found = suspicion(battles)
+        # Each in the order of the rows, as none of these found both bad.
+        found_share.append(found.votes[len(clean) :].mean())
+        false_share.append(len([one for one in found.people if one.user.startswith("honest")]) / 150)
+        assert {(one.reason, one.system) for one in found.people if one.user.startswith("rigger")} == {
+            ("favours", f"s{TARGET}")
+        }
+        alone = place(Battles.from_rows(clean))
+        assert place(battles) <= alone - 2
+        assert abs(place(without_suspects(battles, found)) - alone) <= 1
+        assert 0.1 < found.spread < 0.6  # planted: 0.3
+    assert min(found_share) >= 0.8
+    assert np.mean(false_share) <= 0.01
+
+
+def test_where_nobody_rigs_nearly_nobody_is_named_though_tastes_differ_a_lot():
+    named = 0
+    for seed in range(3):
+        found = suspicion(Battles.from_rows(honest(np.random.default_rng(100 + seed), 120, 40, taste=0.8)))
+        named += len(found.people) + len(found.bursts)
+        assert found.n_tested == 120
+    assert named <= 2
+
+
+def test_many_names_used_once_in_a_short_time_are_a_burst_and_honest_people_of_that_time_are_spared():
+    rng = np.random.default_rng(3)
+    clean = honest(rng)
+    swarm = [
+        one for number in range(300) for one in for_target(rng, f"new-{number}", lambda r: 0.7 + 0.02 * r.random(), 1)
+    ]
+    battles = Battles.from_rows([*clean, *swarm])
+    found = suspicion(battles)
+    assert found.bursts[0].system == f"s{TARGET}"
+    assert found.bursts[0].wins
+    assert found.bursts[0].won > found.bursts[0].expected
+    assert found.votes[len(clean) :].mean() >= 0.8
+    assert found.votes[: len(clean)].mean() <= 0.01
+
+
+def test_one_who_clicks_at_random_on_clear_differences_is_careless():
+    rng = np.random.default_rng(4)
+    clicks = [
+        row("clicker", *rng.choice([[0, 7], [1, 6], [7, 0], [6, 1]]), str(rng.choice(["a", "b"])), 0.5)
+        for _ in range(60)
+    ]
+    found = suspicion(Battles.from_rows([*honest(rng, 80), *clicks]))
+    [clicker] = [one for one in found.people if one.user == "clicker"]
+    assert clicker.reason == "careless"
+    assert clicker.system is None
+    assert clicker.won < clicker.expected - 10
+
+
+def test_what_cannot_be_tested_is_said_and_wrong_settings_are_refused():
+    votes = [{"system_a": "x", "system_b": "y", "outcome": outcome} for outcome in "aab"]
+    found = suspicion(Battles.from_rows(votes))
+    assert (found.people, found.bursts, found.n_tested) == ((), (), 0)
+    assert found.why_not == "Not tested: people, as no vote names one; bursts, as not every vote has a time."
+    few = suspicion(Battles.from_rows([vote | {"user": "ann"} for vote in votes]))
+    assert (few.people, few.n_tested) == ((), 0)
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        suspicion(Battles.from_rows(votes), false_discoveries=1.0)
+    with pytest.raises(DataError, match="about 3 votes, but 2"):
+        without_suspects(Battles.from_rows(votes[:2]), found)
+    with pytest.raises(DataError, match="None of 0 votes"):
+        suspicion(Battles.from_rows([]))
