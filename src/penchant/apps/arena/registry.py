@@ -203,6 +203,7 @@ def system(name: str, entry: Entry) -> System:
         access=entry.access,
         training_data=entry.training_data,
         abilities=Abilities(entry.supports_lyrics, entry.max_duration),
+        timeout=entry.timeout,
     )
     if isinstance(made.generate, Http):
         return replace(made, healthy=made.generate.healthy)

@@ -148,7 +148,10 @@ class Database:
                 open_ = open_ or self.engine.connect()
                 self._together(open_, batch)
             except BaseException as error:
-                open_ = None if open_ is None else _closed(open_)
+                if open_ is not None:
+                    open_.invalidate()
+                    open_.close()
+                    open_ = None
                 reason = getattr(error, "orig", error)
                 for _, done in batch:
                     if not done.done():
@@ -172,13 +175,8 @@ class Database:
                     connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one")
                     results.append((done, None, error))
                 connection.exec_driver_sql("RELEASE SAVEPOINT one")
-        for done, result, error in results:
-            if error is None:
+        for done, result, failure in results:
+            if failure is None:
                 done.set_result(result)
             else:
-                done.set_exception(error)
-
-
-def _closed(connection: sa.Connection) -> None:
-    connection.invalidate()
-    connection.close()
+                done.set_exception(failure)

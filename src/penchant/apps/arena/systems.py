@@ -116,6 +116,7 @@ class System:
         training_data: what it was trained on, in words.
         abilities: what it can do.
         healthy: a quick check before it is asked.
+        timeout: seconds until an answer counts as a failure.
     """
 
     name: str
@@ -126,6 +127,7 @@ class System:
     training_data: str = ""
     abilities: Abilities = field(default_factory=Abilities)
     healthy: Callable[[], bool] = lambda: True
+    timeout: float = 120.0
 
     def can(self, request: Request) -> bool:
         """Whether it may be asked."""
