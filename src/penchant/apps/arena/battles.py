@@ -28,7 +28,7 @@ TERMS = "2026-11"  # version of the terms; who accepted another one is asked aga
 _MOST_EVENTS = 5_000  # of one battle
 
 
-class Refusal(PenchantError, RuntimeError):
+class RefusedError(PenchantError, RuntimeError):
     """Something that a visitor may not do, or not yet; the message is for them.
 
     Args:
@@ -128,7 +128,7 @@ class Book:
     ) -> None:
         """Both sides are there: both are shown from this moment on."""
         for side, (artefact, _) in zip(SIDES, made, strict=True):
-            row = {"name": secrets.token_urlsafe(16), "battle": battle, "side": side}
+            row: dict[str, Any] = {"name": secrets.token_urlsafe(16), "battle": battle, "side": side}
             row |= {"media_type": artefact.media_type, "data": artefact.data}
             connection.execute(sa.insert(storage.artefacts).values(row))
         change = {"state": "ready", "ready": self.clock(), "a": made[0][1].plain(), "b": made[1][1].plain()}
@@ -172,7 +172,7 @@ class Book:
         )
         found = connection.execute(query).one_or_none()
         if found is None:
-            raise Refusal("There is no such file in your session.", 404)
+            raise RefusedError("There is no such file in your session.", 404)
         return str(found.media_type), bytes(found.data)
 
     def attend(
@@ -181,11 +181,11 @@ class Book:
         """Keep what happened on the page, at the time of our clock, and say how far the gate is."""
         row = self._mine(connection, session, battle)
         if row.state != "ready":
-            raise Refusal("This battle is not ready yet.")
+            raise RefusedError("This battle is not ready yet.")
         events = storage.events
         there = connection.scalar(sa.select(sa.func.count()).where(events.c.battle == battle)) or 0
         if there + len(said) > _MOST_EVENTS:
-            raise Refusal(f"This battle has {_MOST_EVENTS:,} events already; ask for another one.", 429)
+            raise RefusedError(f"This battle has {_MOST_EVENTS:,} events already; ask for another one.", 429)
         now = self.clock()
         rows = [{"battle": battle, "side": side, "kind": kind, "time": now} for side, kind in said]
         if rows:
@@ -196,7 +196,7 @@ class Book:
         """The vote that counts after this one was cast."""
         row = self._mine(connection, session, battle)
         if row.state != "ready":
-            raise Refusal("This battle is not ready yet, so there is nothing to vote on.")
+            raise RefusedError("This battle is not ready yet, so there is nothing to vote on.")
         now = self.clock()
         if row.preference is None:
             gate = self._gate(connection, row)
@@ -206,7 +206,7 @@ class Book:
                     for side in SIDES
                     if gate["attended"][side] < gate["needed"][side]
                 )
-                raise Refusal(f"Please take in both sides first: {missing} are missing.")
+                raise RefusedError(f"Please take in both sides first: {missing} are missing.")
             change = {"preference": preference, "voted": now, "attention": gate["attended"]}
             _update(connection, battle, change)
             _remember(connection, battle, preference, now, counted=True)
@@ -224,9 +224,9 @@ class Book:
         """Keep why somebody voted as they did, in their words; before the names are shown."""
         row = self._mine(connection, session, battle)
         if row.preference is None:
-            raise Refusal("Vote first, then say why.")
+            raise RefusedError("Vote first, then say why.")
         if row.revealed is not None:
-            raise Refusal("The names were shown already; reasons are taken before that.")
+            raise RefusedError("The names were shown already; reasons are taken before that.")
         kept = (row.reasons or {}) | {name: text.strip() for name, text in words.items() if text.strip()}
         _update(connection, battle, {"reasons": kept or None})
 
@@ -234,7 +234,7 @@ class Book:
         """Who is who; from now on the vote is final."""
         row = self._mine(connection, session, battle)
         if row.preference is None:
-            raise Refusal("Names are shown after the vote.")
+            raise RefusedError("Names are shown after the vote.")
         if row.revealed is None:
             _update(connection, battle, {"revealed": self.clock()})
         return _names(row)
@@ -249,7 +249,7 @@ class Book:
         mine = sa.and_(storage.battles.c.id == battle, storage.battles.c.session == session)
         row = connection.execute(sa.select(storage.battles).where(mine)).one_or_none()
         if row is None:
-            raise Refusal("There is no such battle in your session.", 404)
+            raise RefusedError("There is no such battle in your session.", 404)
         return row
 
     def _vote(self, row: Any) -> Vote:
