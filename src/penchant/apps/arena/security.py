@@ -212,8 +212,8 @@ async def _body(receive: Receive, length: str) -> bytes | None:
         return None
     body = b""
     while True:
-        message = await receive()
-        body += message.get("body", b"")
+        message: MutableMapping[str, Any] = await receive()
+        body += bytes(message.get("body", b""))
         if len(body) > LARGEST_BODY:
             return None
         if message["type"] == "http.disconnect" or not message.get("more_body", False):

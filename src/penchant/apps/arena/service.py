@@ -15,11 +15,10 @@ from penchant.apps.arena.generation import both, healthy
 from penchant.apps.arena.moderation import routed
 from penchant.apps.arena.pairing import Pairing, draw
 from penchant.apps.arena.registry import Registry
-from penchant.apps.arena.storage import Database
+from penchant.apps.arena.storage import Database, battles
 from penchant.apps.arena.systems import GenerationError, Modality, Request
 from penchant.chat import ChatModel
 from penchant.errors import DataError
-from penchant.records import Battles
 
 _FRESH = 5.0  # seconds for which boards, and the votes that pairs are drawn by, are not computed again
 
@@ -174,10 +173,5 @@ class Arena:
 
 def status(connection: sa.Connection) -> dict[str, int]:
     """How many battles are in which state, for who runs the arena."""
-    from penchant.apps.arena.storage import battles
-
     query = sa.select(battles.c.state, sa.func.count()).group_by(battles.c.state)
     return {str(state): int(count) for state, count in connection.execute(query)}
-
-
-__all__ = ["Arena", "Battles", "Wish", "status"]
