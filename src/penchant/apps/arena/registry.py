@@ -12,7 +12,7 @@ systems:
   tones:
     kind: python
     modality: audio
-    path: penchant.apps.arena.samples:tone   # callable(request: Request, **settings) -> Artefact
+    path: mysystems.tones:tone                 # callable(request: Request, **settings) -> Artefact
     settings: {pitch: 440.0}
     max_duration: 30
   studio:

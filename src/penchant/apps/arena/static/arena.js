@@ -80,6 +80,7 @@ async function present(found) {
     $(`about-${side}`).textContent = "";
     document.querySelector(`.side.${side}`).classList.remove("won");
   }
+  $("battle-title").textContent = "Which is better?";
   $("why").reset(); $("why").hidden = true; $("again").hidden = true; $("votes").hidden = false;
   for (const button of document.querySelectorAll("[data-vote]")) button.setAttribute("aria-pressed", "false");
   gate(found.gate);
@@ -225,6 +226,7 @@ async function reveal() {
     $(`about-${side}`).textContent = `was ${side.toUpperCase()} · ${facts.filter(Boolean).join(" · ")}`;
   }
   if (["A", "B"].includes(battle.voted)) document.querySelector(`.side.${battle.voted.toLowerCase()}`).classList.add("won");
+  $("battle-title").textContent = { A: "You preferred A", B: "You preferred B", TIE: "You found them even", BOTH_BAD: "You found both bad" }[battle.voted];
   $("why").hidden = true; $("votes").hidden = true; $("again").hidden = false;
   say(`A was ${names.a.system}, B was ${names.b.system}. You said: ${LABELS[battle.voted]}.`);
   $("next").focus();
