@@ -1,8 +1,8 @@
 """`penchant arena-release`: the votes of one month as open data, in which nobody can be found again.
 
-A release holds battles with the vote that counts, seconds of attention, and events; the day, not the second; a pseudonym
-of each person that is another one in every month, under a salt that is thrown away. A prompt is released where several
-people wrote the same one, reasons where it is asked for, and what a system made where the system is open.
+A release holds battles with the vote that counts, seconds of attention, and events; the day, not the second; of each
+person a pseudonym that is another one in every month, under a salt that is thrown away. A prompt is released where
+several people wrote the same one, reasons where it is asked for, and what a system made where the system is open.
 """
 
 import hashlib
@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         ("attention_a", pa.float64()),
         ("attention_b", pa.float64()),
         ("user", pa.string()),
+        ("blind", pa.bool_()),
         ("events", pa.list_(pa.struct([("side", pa.string()), ("kind", pa.string()), ("seconds", pa.float64())]))),
         *((f"{what}_{side}", kind) for side in SIDES for what, kind in (
             ("seconds", pa.float64()), ("speed", pa.float64()), ("checksum", pa.string()), ("artefact", pa.string())
@@ -191,6 +192,7 @@ def _battle(connection: sa.Connection, row: Any, salt: bytes, *, is_shared: bool
         "attention_a": round(row.attention["a"], 1),
         "attention_b": round(row.attention["b"], 1),
         "user": pseudonym(row.session),
+        "blind": is_blind(row),
         "events": [{"side": e.side, "kind": e.kind, "seconds": round(e.time - start, 1)} for e in events],
         **made,
         "changed_votes": max(0, int(connection.scalar(n_votes) or 0) - 1),

@@ -52,6 +52,7 @@ def arena(
     pairing: Pairing = "informative",
     gate: float = 5.0,
     at_once: int = 2,
+    requests_per_second: float = 20.0,
 ) -> Outcome:
     """Serve a live arena: a page on which people ask, compare two anonymous systems, vote, and see a leaderboard.
 
@@ -73,6 +74,7 @@ def arena(
         pairing: draw pairs by their weights alone, or those whose votes tell most rather.
         gate: seconds of attention that each side needs before a vote counts.
         at_once: battles that are made at the same time.
+        requests_per_second: of one address, of any kind; battles are limited to ten a minute besides.
     """
     try:
         import uvicorn
@@ -84,7 +86,11 @@ def arena(
         raise SettingsError(f"The gate must be between 0 and 600 seconds: got {gate!r}.")
     url = store if "://" in store else f"sqlite:///{store}"
     registry = read_registry(systems)
-    site = web.Site(origins(host, port, public_url), admin=None if admin is None else _token(security.private(admin)))
+    site = web.Site(
+        origins(host, port, public_url),
+        admin=None if admin is None else _token(security.private(admin)),
+        requests=security.RateLimit(requests_per_second, 5 * requests_per_second),
+    )
     beside = Path("arena" if "://" in store else store)
     keys = security.Keys(security.secret(secret or beside.with_name(beside.name + ".secret")))
     phrases = [line.strip() for line in blocked.read_text(encoding="utf-8").splitlines()] if blocked else []
