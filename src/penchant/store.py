@@ -141,6 +141,41 @@ def without_password(url: str) -> str:
     return sa.URL.create(**parts).render_as_string(hide_password=False)
 
 
+def database(url: str) -> tuple[sa.Engine, str]:
+    """A database whose writes are on disk when they are acknowledged.
+
+    Args:
+        url: as of `Store`.
+
+    Returns:
+        The engine, and the URL as it may be shown.
+
+    Raises:
+        DataError: the URL is none, or that of another kind of database.
+        MissingExtraError: the driver is not installed.
+    """
+    try:
+        made = sa.make_url(url)
+        shown = made.render_as_string(hide_password=True)
+        if made.get_backend_name() not in ("sqlite", "postgresql"):
+            raise DataError(f"{shown!r}: records live in sqlite:///FILE or postgresql://USER@HOST/DATABASE.")
+        if made.drivername == "postgresql":
+            made = made.set(drivername="postgresql+psycopg")
+        # No idle connections: nothing to leak, and a process that forks shares none.
+        in_memory = made.get_backend_name() == "sqlite" and made.database in (None, "", ":memory:")
+        options: dict[str, Any] = {"poolclass": sa.StaticPool if in_memory else sa.NullPool}
+        if made.get_backend_name() == "sqlite" and "timeout" not in made.query:
+            options["connect_args"] = {"timeout": 60}  # seconds to wait for another writer
+        engine = sa.create_engine(made, **options)
+    except sa.exc.ArgumentError as error:
+        raise DataError("This is not the URL of a database; one is, for example, sqlite:///penchant.db.") from error
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("PostgreSQL needs its driver: pip install 'penchant[postgresql]'.") from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "do_connect", _durable)
+    return engine, shown
+
+
 class Store:
     """A database of records.
 
@@ -154,25 +189,7 @@ class Store:
     """
 
     def __init__(self, url: str = "sqlite:///penchant.db"):
-        try:
-            made = sa.make_url(url)
-            self.url = made.render_as_string(hide_password=True)
-            if made.get_backend_name() not in ("sqlite", "postgresql"):
-                raise DataError(f"{self.url!r}: records live in sqlite:///FILE or postgresql://USER@HOST/DATABASE.")
-            if made.drivername == "postgresql":
-                made = made.set(drivername="postgresql+psycopg")
-            # No idle connections: nothing to leak, and a process that forks shares none.
-            in_memory = made.get_backend_name() == "sqlite" and made.database in (None, "", ":memory:")
-            options: dict[str, Any] = {"poolclass": sa.StaticPool if in_memory else sa.NullPool}
-            if made.get_backend_name() == "sqlite" and "timeout" not in made.query:
-                options["connect_args"] = {"timeout": 60}  # seconds to wait for another writer
-            self._engine = sa.create_engine(made, **options)
-        except sa.exc.ArgumentError as error:
-            raise DataError("This is not the URL of a database; one is, for example, sqlite:///penchant.db.") from error
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("PostgreSQL needs its driver: pip install 'penchant[postgresql]'.") from error
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "do_connect", _durable)
+        self._engine, self.url = database(url)
         self._prepare()
 
     def _prepare(self) -> None:

@@ -1,0 +1,182 @@
+"""Where an arena keeps battles, what was heard and votes: SQLite by default, PostgreSQL by URL.
+
+One thread writes. It takes all changes that wait, does them in one transaction, each in a savepoint of its own, and
+acknowledges them once that transaction is on disk: however many vote at once, they share the wait for the disk.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from penchant.errors import DataError, StorageError
+from penchant.store import database
+
+Result = TypeVar("Result")
+Job = Callable[[sa.Connection], Result]
+
+_MOST_AT_ONCE = 256  # changes in one transaction
+
+metadata = sa.MetaData()
+sessions = sa.Table(
+    "arena_sessions",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # keyed hash of the cookie's number
+    sa.Column("terms", sa.Text, nullable=False),  # version that was accepted
+    sa.Column("time", sa.Double, nullable=False),  # seconds since 1970, as all times here
+)
+battles = sa.Table(
+    "arena_battles",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("session", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),  # keyed hash
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),  # generating, ready, failed
+    sa.Column("board", sa.Text, nullable=False),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("why_failed", sa.Text),
+    sa.Column("system_a", sa.Text, nullable=False),
+    sa.Column("system_b", sa.Text, nullable=False),
+    sa.Column("a", sa.JSON),  # of what A made: seconds, start, end, retries, checksum, access, lyrics
+    sa.Column("b", sa.JSON),
+    sa.Column("ready", sa.Double),
+    sa.Column("preference", sa.Text),  # that counts
+    sa.Column("voted", sa.Double),  # when the first vote came
+    sa.Column("attention", sa.JSON),  # seconds on each side at that time
+    sa.Column("reasons", sa.JSON),
+    sa.Column("revealed", sa.Double),
+    sa.Index("ix_arena_battles_voted", "voted"),
+)
+artefacts = sa.Table(
+    "arena_artefacts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),  # random
+    sa.Column("battle", sa.Text, nullable=False, index=True),
+    sa.Column("side", sa.Text, nullable=False),
+    sa.Column("media_type", sa.Text, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+events = sa.Table(
+    "arena_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("battle", sa.Text, nullable=False, index=True),
+    sa.Column("side", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("time", sa.Double, nullable=False),
+)
+votes = sa.Table(
+    "arena_votes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("battle", sa.Text, nullable=False, index=True),
+    sa.Column("preference", sa.Text, nullable=False),
+    sa.Column("time", sa.Double, nullable=False),
+    sa.Column("counted", sa.Boolean, nullable=False),  # when it was cast; a later one may count instead
+)
+
+
+class Database:
+    """The database of an arena.
+
+    Args:
+        url: sqlite:///FILE or postgresql://USER@HOST/DATABASE.
+
+    Raises:
+        DataError: the URL is none, or names a database in memory.
+        StorageError: the database cannot be opened.
+    """
+
+    def __init__(self, url: str):
+        self.engine, self.url = database(url)
+        if self.engine.dialect.name == "sqlite" and self.engine.url.database in (None, "", ":memory:"):
+            raise DataError("Votes must survive the process: an arena's store is sqlite:///FILE or PostgreSQL.")
+        self._waiting: queue.SimpleQueue[tuple[Job[Any], Future[Any]] | None] = queue.SimpleQueue()
+        try:
+            with self.engine.begin() as connection:
+                metadata.create_all(connection)
+        except sa.exc.DBAPIError as error:
+            raise StorageError(f"The arena's store {self.url} cannot be opened: {error.orig}.") from error
+        self._writer = threading.Thread(target=self._write, name="arena-writer", daemon=True)
+        self._writer.start()
+
+    def read(self, job: Job[Result]) -> Result:
+        """Look something up, in a transaction of its own."""
+        try:
+            with self.engine.begin() as connection:
+                return job(connection)
+        except sa.exc.DBAPIError as error:
+            raise StorageError(f"The arena's store {self.url} cannot be read: {error.orig}.") from error
+
+    def submit(self, job: Job[Result]) -> "Future[Result]":
+        """Have something written; the future is done when it is on disk, or says why it is not."""
+        done: Future[Result] = Future()
+        self._waiting.put((job, done))
+        return done
+
+    def write(self, job: Job[Result]) -> Result:
+        """The same, waited for."""
+        return self.submit(job).result()
+
+    async def written(self, job: Job[Result]) -> Result:
+        """The same, awaited."""
+        return await asyncio.wrap_future(self.submit(job))
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._waiting.put(None)
+        self._writer.join()
+        self.engine.dispose()
+
+    def _write(self) -> None:
+        open_: sa.Connection | None = None
+        while (first := self._waiting.get()) is not None:
+            batch = [first]
+            while len(batch) < _MOST_AT_ONCE and not self._waiting.empty():
+                if (one := self._waiting.get()) is None:
+                    self._waiting.put(None)
+                    break
+                batch.append(one)
+            try:
+                # One connection for good; a new one after whatever went wrong with the last.
+                open_ = open_ or self.engine.connect()
+                self._together(open_, batch)
+            except BaseException as error:
+                if open_ is not None:
+                    open_.invalidate()
+                    open_.close()
+                    open_ = None
+                reason = getattr(error, "orig", error)
+                for _, done in batch:
+                    if not done.done():
+                        refusal = StorageError(f"The arena's store {self.url} cannot be written: {reason}.")
+                        done.set_exception(refusal)
+        if open_ is not None:
+            open_.close()
+
+    def _together(self, connection: sa.Connection, batch: list[tuple[Job[Any], Future[Any]]]) -> None:
+        results: list[tuple[Future[Any], Any, BaseException | None]] = []
+        with connection.begin():
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            for job, done in batch:
+                connection.exec_driver_sql("SAVEPOINT one")
+                try:
+                    results.append((done, job(connection), None))
+                except sa.exc.OperationalError:
+                    raise  # a full disk, a lost server: nothing of this batch is kept
+                except Exception as error:
+                    connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one")
+                    results.append((done, None, error))
+                connection.exec_driver_sql("RELEASE SAVEPOINT one")
+        for done, result, failure in results:
+            if failure is None:
+                done.set_result(result)
+            else:
+                done.set_exception(failure)
