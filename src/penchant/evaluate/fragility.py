@@ -198,7 +198,7 @@ class _Path:
 
 
 def _paths(removal: _Removal, pairs: Places, gaps: Array, *, whole: bool = False) -> list[_Path]:
-    """A path for each pair; its end is left out, unless `whole`, where its start is predicted to close the gap often."""
+    """A path for each pair, without its end (unless `whole`) where its start is predicted to close the gap often."""
     paths = []
     for closes, gap in zip(removal.influence(pairs), gaps, strict=True):
         kinds = np.arange(len(closes))
@@ -235,9 +235,9 @@ def _fewest(removal: _Removal, board: Leaderboard, pairs: Places, *, whole: bool
             tried[place] = np.clip(aim if np.isfinite(aim) or top == most[place] else halved, low[place] + 1, top)
     fewest = [int(number) if np.isfinite(number) else None for number in high]
     if None in fewest and not whole and len(removal.units) > 2 * _AT_FIRST:
-        never = [place for place, number in enumerate(fewest) if number is None]
-        for place, number in zip(never, _fewest(removal, board, pairs[never], whole=True), strict=True):
-            fewest[place] = number
+        never = [at for at, number in enumerate(fewest) if number is None]
+        for at, number in zip(never, _fewest(removal, board, pairs[never], whole=True), strict=True):
+            fewest[at] = number
     return fewest
 
 
