@@ -148,9 +148,9 @@ def suspicion(battles: Battles, *, false_discoveries: float = 0.03) -> Suspicion
     p_values, spread, order = np.full(len(votes.people), np.nan), 0.0, _order(votes, np.ones(votes.n_votes))
     if named.any():
         _, p_values, _ = _people(votes, _robust_order(votes, order), flagged, false_discoveries)
-        # From a board that many have rigged nobody looks odd, so the first one is made without the oddest of all.
-        oddest = p_values <= np.nanquantile(p_values, _FIRST_LEFT_OUT) if np.isfinite(p_values).any() else named[:0]
-        flagged = named & oddest[votes.person] if len(oddest) else flagged
+        if np.isfinite(p_values).any():
+            # From a board that many have rigged nobody looks odd, so the first one is made without the oddest of all.
+            flagged = named & (p_values <= np.nanquantile(p_values, _FIRST_LEFT_OUT))[votes.person]
         for _ in range(_MOST_ROUNDS):
             order = _order(votes, ~flagged)
             people, p_values, spread = _people(votes, order, flagged, false_discoveries)
