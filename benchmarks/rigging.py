@@ -168,9 +168,11 @@ def _place(battles: Battles, system: str) -> int:
 def main() -> None:
     """Every case, many worlds."""
     asked = arguments(str(__doc__), CASES)
-    n_worlds = 4 if asked.quick else 40
+    n_worlds = 4 if asked.quick else 20
     result = Result("rigging", quick=asked.quick, repeats=n_worlds, peers=("numpy", "scipy"))
     result.numbers |= {"simulated": True, "systems": N_SYSTEMS, "people": N_PEOPLE, "hostile": HOSTILE}
+    if asked.case:
+        result.go_on()
     for case in [asked.case] if asked.case else CASES:
         worlds = [studied(case, FIRST_SEED + seed) for seed in range(n_worlds)]
         result.keep(case, {"simulated": worlds})

@@ -75,7 +75,7 @@ def test_the_number_found_turns_a_pair_and_one_less_of_the_same_path_does_not():
 
 
 def test_the_influence_of_a_vote_is_what_an_exact_refit_without_it_moves():
-    rows = votes(300, seed=2)
+    rows = votes(80, seed=2)
     board = leaderboard(Battles.from_rows(rows))
     pair = board.order[None, :2]
     removal = module._Votes(board)
@@ -86,7 +86,7 @@ def test_the_influence_of_a_vote_is_what_an_exact_refit_without_it_moves():
         result = removal.result[kind]
         seen = {(a, b): {1.0: "a", 0.0: "b", 0.5: "tie"}[result], (b, a): {1.0: "b", 0.0: "a", 0.5: "tie"}[result]}
         number = next(n for n, r in enumerate(rows) if seen.get((r["system_a"], r["system_b"])) == r["outcome"])
-        assert full - gap_without(rows, *names, {number}) == pytest.approx(POINTS * closes, rel=0.03, abs=0.01)
+        assert full - gap_without(rows, *names, {number}) == pytest.approx(POINTS * closes, rel=0.02)
 
 
 def test_people_are_left_out_with_all_their_votes_and_the_fewest_is_that_of_all_sets():

@@ -88,8 +88,8 @@ def test_the_largest_deviation_of_independent_scores_is_that_of_the_studentised_
 
 
 def test_systems_that_were_never_compared_are_not_told_apart_however_many_votes():
-    one = [{"system_a": "x", "system_b": "y", "outcome": o} for o in ["a"] * 900 + ["b"] * 100]
-    two = [{"system_a": "v", "system_b": "w", "outcome": o} for o in ["a"] * 900 + ["b"] * 100]
+    one = [{"system_a": "x", "system_b": "y", "outcome": o} for o in ["a"] * 990 + ["b"] * 10]
+    two = [{"system_a": "v", "system_b": "w", "outcome": o} for o in ["a"] * 990 + ["b"] * 10]
     places = {place.system: place for place in ranks(leaderboard(Battles.from_rows([*one, *two])))}
     assert (places["x"].best, places["x"].worst) == (1, 3)
     assert (places["w"].best, places["w"].worst) == (2, 4)

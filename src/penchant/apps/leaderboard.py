@@ -166,7 +166,7 @@ def _style_section(controlled: StyleBoard, level: float) -> report.Section:
             row.system,
             f"{row.score:.0f}",
             f"[{row.ci_low:.0f}, {row.ci_high:.0f}]",
-            f"{row.score - before[row.system][1]:+.0f}",
+            f"{round(row.score - before[row.system][1]):+d}",
             f"{before[row.system][0] - place:+d}" if before[row.system][0] != place else "",
         ]
         for place, row in enumerate(controlled.standings, 1)

@@ -39,7 +39,7 @@ _TURNED = -1e-7  # logits; a gap of zero turns nothing
 _LEAST_PRIOR = 1e-6  # precision that keeps a fit finite where a removal takes all of a system's wins
 _RIVALS = 5  # of the first, by predicted number, for whom the removal is verified
 _MOST_TURNS = 80  # exact refits of one pair, with halving: enough for any number of votes
-_AT_FIRST, _MANY_TIMES = 1024, 10  # kinds of units put in order, if those are predicted to close a gap so often
+_AT_FIRST, _MANY_TIMES = 2048, 3  # kinds of units put in order, if those are predicted to close a gap so often
 _NUMBERS_AT_ONCE = 1 << 18  # 2 MiB, so that a step's tables stay in the processor's cache
 
 
@@ -197,12 +197,12 @@ class _Path:
         return self.kinds[: at + 1], each
 
 
-def _paths(removal: _Removal, pairs: Places, gaps: Array) -> list[_Path]:
-    """A path for each pair; its end is left out where the first kinds are predicted to close the gap many times."""
+def _paths(removal: _Removal, pairs: Places, gaps: Array, *, whole: bool = False) -> list[_Path]:
+    """A path for each pair, without its end (unless `whole`) where its start is predicted to close the gap often."""
     paths = []
     for closes, gap in zip(removal.influence(pairs), gaps, strict=True):
         kinds = np.arange(len(closes))
-        if len(closes) > 2 * _AT_FIRST:  # putting all in order would take longer than everything else
+        if len(closes) > 2 * _AT_FIRST and not whole:  # putting all in order would take longer than everything else
             kinds = np.argpartition(closes, -_AT_FIRST)[-_AT_FIRST:]
             if removal.units[kinds] @ np.maximum(closes[kinds], 0.0) < _MANY_TIMES * gap:
                 kinds = np.arange(len(closes))
@@ -213,10 +213,10 @@ def _paths(removal: _Removal, pairs: Places, gaps: Array) -> list[_Path]:
     return paths
 
 
-def _fewest(removal: _Removal, board: Leaderboard, pairs: Places) -> list[int | None]:
+def _fewest(removal: _Removal, board: Leaderboard, pairs: Places, *, whole: bool = False) -> list[int | None]:
     """The fewest units, along each pair's path, without which an exact refit has the pair the other way around."""
     gap = _gaps(board, pairs)
-    paths = _paths(removal, pairs, gap)
+    paths = _paths(removal, pairs, gap, whole=whole)
     most = np.array([path.units[-1] if len(path.units) else 0.0 for path in paths])
     low, high = np.zeros(len(pairs)), np.full(len(pairs), np.inf)  # most units that do not turn a pair, fewest that do
     tried = np.array([min(path.expected(one), end) for path, one, end in zip(paths, gap, most, strict=True)])
@@ -233,7 +233,12 @@ def _fewest(removal: _Removal, board: Leaderboard, pairs: Places) -> list[int | 
             aim = paths[place].expected(paths[place].by(tried[place]) + still) if turn < _MOST_TURNS // 4 else np.inf
             halved = np.floor((low[place] + top) / 2)
             tried[place] = np.clip(aim if np.isfinite(aim) or top == most[place] else halved, low[place] + 1, top)
-    return [int(number) if np.isfinite(number) else None for number in high]
+    fewest = [int(number) if np.isfinite(number) else None for number in high]
+    if None in fewest and not whole and len(removal.units) > 2 * _AT_FIRST:
+        never = [at for at, number in enumerate(fewest) if number is None]
+        for at, number in zip(never, _fewest(removal, board, pairs[never], whole=True), strict=True):
+            fewest[at] = number
+    return fewest
 
 
 def _gaps_without(

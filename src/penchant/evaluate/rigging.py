@@ -32,7 +32,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from scipy.special import expit, ndtr
 
 from penchant.errors import DataError, SettingsError
@@ -47,7 +46,8 @@ Mask = NDArray[np.bool_]
 _PRIOR = 0.1  # precision: whoever won or lost everything stays finite
 _NODES = 21  # of the integral over tastes
 _MOST_EXACT = 100  # votes; beyond, the exact sum would take the square of their number
-_FEWEST = 4  # votes on one system, and 2.5 times that in all: fewer cannot look odd enough
+_FEWEST = 8  # votes on one system: fewer can hardly look odd enough, and each test makes the others weaker
+_FEWEST_FOR_SPREAD = 4
 _FEWEST_FOR_CARELESS = 10
 _MEDIAN_SQUARE = 0.4549  # of a standard normal number
 _MOST_ROUNDS = 8
@@ -148,9 +148,9 @@ def suspicion(battles: Battles, *, false_discoveries: float = 0.03) -> Suspicion
     p_values, spread, order = np.full(len(votes.people), np.nan), 0.0, _order(votes, np.ones(votes.n_votes))
     if named.any():
         _, p_values, _ = _people(votes, _robust_order(votes, order), flagged, false_discoveries)
-        # From a board that many have rigged nobody looks odd, so the first one is made without the oddest of all.
-        oddest = p_values <= np.nanquantile(p_values, _FIRST_LEFT_OUT) if np.isfinite(p_values).any() else named[:0]
-        flagged = named & oddest[votes.person] if len(oddest) else flagged
+        if np.isfinite(p_values).any():
+            # From a board that many have rigged nobody looks odd, so the first one is made without the oddest of all.
+            flagged = named & (p_values <= np.nanquantile(p_values, _FIRST_LEFT_OUT))[votes.person]
         for _ in range(_MOST_ROUNDS):
             order = _order(votes, ~flagged)
             people, p_values, spread = _people(votes, order, flagged, false_discoveries)
@@ -206,7 +206,8 @@ def _robust_order(votes: Ballots, order: Abilities) -> Abilities:
     rows = np.flatnonzero((votes.person >= 0) & (votes.result != 0.5))
     n = len(votes.systems)
     for _ in range(_REWEIGHTINGS):
-        groups = _grouped(votes, order.abilities, rows)
+        logit = order.abilities[votes.first[rows]] - order.abilities[votes.second[rows]]
+        groups = _grouped(votes, logit, rows)
         p = expit(groups.logit)
         over, variance = groups.sums(groups.won - p), groups.sums(p * (1 - p))
         weight = np.ones(len(votes.people) * n)
@@ -241,11 +242,10 @@ class _Groups:
         return np.add.reduceat(values, self.start[:-1]) if len(self.who) else np.empty(0)
 
 
-def _grouped(votes: Ballots, theta: Array, rows: Places) -> _Groups:
+def _grouped(votes: Ballots, logit: Array, rows: Places) -> _Groups:
     n = len(votes.systems)
     first, second, won = votes.first[rows], votes.second[rows], votes.result[rows] == 1
     key = np.concatenate([votes.person[rows] * n + first, votes.person[rows] * n + second])
-    logit = theta[first] - theta[second]
     order = np.argsort(key, kind="stable")
     key = key[order]
     start = np.flatnonzero(np.diff(key, prepend=-1))
@@ -263,26 +263,25 @@ def _people(
 ) -> tuple[tuple[Suspect, ...], Array, float]:
     """Who stands out, the p-value of everybody (NaN where there are too few votes), and the spread of tastes."""
     rows = np.flatnonzero((votes.person >= 0) & (votes.result != 0.5))
-    groups = _grouped(votes, order.abilities, rows)
     honest = np.ones(len(votes.people), dtype=bool)
     honest[votes.person[flagged]] = False
+    logit = _with_own_votes(votes, order, rows, honest)
+    groups = _grouped(votes, logit, rows)
     p = expit(groups.logit)
     sizes, expected, seen = np.diff(groups.start), groups.sums(p), groups.sums(groups.won.astype(np.float64))
     variance = groups.sums(p * (1 - p))
-    spread = _spread(seen - expected, variance, (sizes >= _FEWEST) & honest[groups.who])
+    spread = _spread(seen - expected, variance, (sizes >= _FEWEST_FOR_SPREAD) & honest[groups.who])
     n_people = len(votes.people)
     best, reasons = np.ones(n_people), [("", -1)] * n_people
     tested = np.flatnonzero(sizes >= _FEWEST)
     n_tests = np.bincount(groups.who[tested], minlength=n_people)
-    # How well the board knows a system adds to how far a person's own liking may lie from it.
-    wide = np.sqrt(spread**2 + np.diag(order.covariance)[groups.system[tested]])
-    at_least, at_most = _tails(groups, tested, seen, wide)
+    at_least, at_most = _tails(groups, tested, seen, spread)
     for chances, reason in ((at_least, "favours"), (at_most, "disfavours")):
         for place in np.argsort(chances, kind="stable")[::-1]:  # the smallest is written last
             who = groups.who[tested[place]]
             if chances[place] <= best[who]:
                 best[who], reasons[who] = chances[place], (reason, int(tested[place]))
-    careless, n_decided, agreed, should = _careless(votes, order, rows, groups, spread, honest)
+    careless, n_decided, agreed, should = _careless(votes, logit, rows, groups, spread, honest)
     able = n_decided >= _FEWEST_FOR_CARELESS
     # Half of the chance of an error goes to all systems in both directions, half to clicking.
     favour, click = np.where(n_tests > 0, best * 4 * n_tests, 1.0), np.where(able, 2 * careless, 1.0)
@@ -303,6 +302,28 @@ def _people(
     return tuple(sorted(found, key=lambda one: (one.p_value, one.user))), p_values, spread
 
 
+def _with_own_votes(votes: Ballots, order: Abilities, rows: Places, honest: Mask) -> Array:
+    """Logits of the first system in some votes, on a board in which everybody's own votes have their part, [rows].
+
+    Those whose votes were left out get theirs back, each alone and by one Newton step. Where votes are few, a board
+    without somebody who was chosen for being odd would make anybody look odd.
+    """
+    first, second, who = votes.first[rows], votes.second[rows], votes.person[rows]
+    logit = order.abilities[first] - order.abilities[second]
+    out = np.flatnonzero(~honest)
+    if len(out):
+        number = np.full(len(honest), -1)
+        number[out] = np.arange(len(out))
+        some = np.flatnonzero(~honest[who])
+        left_over = (votes.result[rows] - expit(logit))[some]
+        n, place = len(order.abilities), number[who[some]]
+        scores = np.bincount(place * n + first[some], left_over, len(out) * n)
+        scores = scores - np.bincount(place * n + second[some], left_over, len(out) * n)
+        moved = scores.reshape(len(out), n) @ order.covariance
+        logit[some] += moved[place, first[some]] - moved[place, second[some]]
+    return logit
+
+
 def _spread(over: Array, variance: Array, some: Mask) -> float:
     """Standard deviation of tastes, such that the median of squared scores is what it should be.
 
@@ -310,7 +331,7 @@ def _spread(over: Array, variance: Array, some: Mask) -> float:
     """
     some = some & (variance >= 0.5)
     over, variance = over[some], variance[some]
-    if len(over) < _FEWEST:
+    if len(over) < _FEWEST_FOR_SPREAD:
         return 0.0
     low, high = 0.0, 3.0
     for _ in range(40):
@@ -320,7 +341,7 @@ def _spread(over: Array, variance: Array, some: Mask) -> float:
     return low
 
 
-def _tails(groups: _Groups, tested: Places, seen: Array, spread: Array) -> tuple[Array, Array]:
+def _tails(groups: _Groups, tested: Places, seen: Array, spread: float) -> tuple[Array, Array]:
     """`tail_chances` of some groups, those of equal size together, each [tested]."""
     sizes = np.diff(groups.start)[tested]
     at_least, at_most = np.ones(len(tested)), np.ones(len(tested))
@@ -328,25 +349,24 @@ def _tails(groups: _Groups, tested: Places, seen: Array, spread: Array) -> tuple
         alike = np.flatnonzero(sizes == size)
         for some in np.array_split(alike, -(-len(alike) * int(size) * _NODES // _NUMBERS_AT_ONCE)):
             votes = groups.start[tested[some]][:, None] + np.arange(size)
-            chances = tail_chances(groups.logit[votes], seen[tested[some]].astype(np.int64), spread[some])
+            chances = tail_chances(groups.logit[votes], seen[tested[some]].astype(np.int64), spread)
             at_least[some], at_most[some] = chances
     return at_least, at_most
 
 
-def tail_chances(logit: Array, won: Places, spread: Array | float) -> tuple[Array, Array]:
+def tail_chances(logit: Array, won: Places, spread: float) -> tuple[Array, Array]:
     """Chance that people whose taste is drawn see a system win at least, and at most, so often.
 
     Args:
         logit: of a win in each vote for somebody of average taste, [people, votes].
         won: wins seen, int64[people].
-        spread: standard deviation of tastes, logits, [people] or one for all; 0 for the exact Poisson binomial.
+        spread: standard deviation of tastes, logits; 0 for the exact Poisson binomial.
 
     Returns:
         Both chances, [people] each.
     """
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES) if np.any(spread) else (np.zeros(1), np.ones(1))
-    tastes = np.broadcast_to(spread, len(won))[:, None] * nodes
-    chance = expit(logit[:, None, :] + tastes[:, :, None])
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES) if spread > 0 else (np.zeros(1), np.ones(1))
+    chance = expit(logit[:, None, :] + spread * nodes[None, :, None])
     n = logit.shape[1]
     if n > _MOST_EXACT:
         return _normal_tails(chance, won, weights / weights.sum())
@@ -373,19 +393,16 @@ def _normal_tails(chance: Array, won: Places, weights: Array) -> tuple[Array, Ar
 
 
 def _careless(
-    votes: Ballots, order: Abilities, rows: Places, groups: _Groups, spread: float, honest: Mask
+    votes: Ballots, logit: Array, rows: Places, groups: _Groups, spread: float, honest: Mask
 ) -> tuple[Array, Array, Array, Array]:
     """Chance of following the board so little, decided votes, how many followed it, how many should have, [people]."""
     n_people, who = len(votes.people), votes.person[rows]
-    logit = order.abilities[votes.first[rows]] - order.abilities[votes.second[rows]]
     p, won = expit(logit), votes.result[rows] == 1
     n_decided = np.bincount(who, minlength=n_people)
     variance = np.bincount(who, p * (1 - p) * logit**2, n_people)
-    # A taste for a system moves all votes on it together, and so does what the board does not know of it.
+    # A taste for a system moves all votes on it together.
     inner = groups.sums(expit(groups.logit) * expit(-groups.logit) * groups.logit)
-    moved = csr_array((inner, (groups.who, groups.system)), shape=(n_people, len(order.abilities)))
-    unknown = spread**2 * np.eye(len(order.abilities)) + order.covariance
-    variance = variance + moved.multiply(moved @ unknown).sum(axis=1)
+    variance = variance + spread**2 * np.bincount(groups.who, inner**2, n_people)
     z = np.bincount(who, (won - p) * logit, n_people) / np.sqrt(np.maximum(variance, 1e-12))
     able = (n_decided >= _FEWEST_FOR_CARELESS) & honest
     wide = 1.4826 * float(np.median(np.abs(z[able]))) if able.any() else 1.0  # for what the model of tastes leaves out

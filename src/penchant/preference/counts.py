@@ -188,7 +188,7 @@ def refits(
     covariance: Array,
     l2: float = 0.0,
     tolerance: float = 1e-8,
-    max_steps: int = 12,
+    max_steps: int = 40,
 ) -> Array:
     """Abilities of many tables that all lie near one whose abilities are known, such as those of a bootstrap.
 
@@ -218,24 +218,31 @@ def refits(
     rows = np.arange(len(first))
     signs, ends = np.repeat([1.0, -1.0], len(first)), np.concatenate([first, second])
     incidence = csr_array((signs, (ends, np.concatenate([rows, rows]))), shape=(n_items, len(first)))
-    moved = np.full(n_tables, np.inf)
+    left, now, some_games, some_score = np.arange(n_tables), found, games, score
+    far: list[int] = []
     for _ in range(max_steps):
-        slope = found[second]
-        slope -= found[first]
+        slope = now[second]
+        slope -= now[first]
         with np.errstate(over="ignore"):  # a probability of zero is what comes of it
             np.exp(slope, out=slope)
         slope += 1
-        np.divide(games, slope, out=slope)
-        slope -= score
-        step = covariance @ (incidence @ slope + l2 * found)
-        found -= step
+        np.divide(some_games, slope, out=slope)
+        slope -= some_score
+        step = covariance @ (incidence @ slope + l2 * now)
+        now = now - step
         moved = np.abs(step).max(axis=0, initial=0.0)
-        if not np.isfinite(moved).all() or (moved <= tolerance).all() or moved.max(initial=0.0) > _LARGEST_STEP:
+        is_far = ~(moved <= _LARGEST_STEP)
+        open_ = (moved > tolerance) & ~is_far
+        if 2 * open_.sum() <= len(left) or is_far.any():  # the rest goes on alone
+            found[:, left] = now
+            far += left[is_far].tolist()
+            left, now, some_games, some_score = left[open_], now[:, open_], some_games[:, open_], some_score[:, open_]
+        if not len(left):
             break
+    far += left.tolist()
     found -= found.mean(axis=0)
-    left = np.flatnonzero(~(moved <= tolerance))
     at_once = max(1, (1 << 22) // n_items**2)
-    for some in np.split(left, range(at_once, len(left), at_once)):
+    for some in np.split(np.array(far, dtype=np.int64), range(at_once, len(far), at_once)):
         tables = np.zeros((len(some), n_items, n_items))
         tables[:, first, second] = score[:, some].T
         tables[:, second, first] = (games[:, some] - score[:, some]).T
