@@ -67,6 +67,8 @@ def test_agreement_counts_pairs_of_recommenders():
     assert found[0, 4] == found[0, 0] == pytest.approx(1)
     tied = [np.sign(values["a"][i] - values["a"][j]) * np.sign(values["tied"][i] - values["tied"][j]) for i, j in pairs]
     assert found[0, 2] == pytest.approx(sum(tied) / math.sqrt(15 * 12))  # tau-b: three pairs are ties
+    noisy = {"a": values["a"], "tied": values["tied"] + 1e-15 * rng.random(6)}
+    assert agreement(noisy)[0, 1] == pytest.approx(found[0, 2])  # equal but for the last digits is equal
     assert np.isnan(found[3]).all()
     with pytest.raises(DataError, match="same recommenders"):
         agreement({"a": [1.0, 2.0], "b": [1.0]})

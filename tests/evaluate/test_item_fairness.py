@@ -238,6 +238,8 @@ def test_where_there_is_no_value_or_it_says_nothing_the_reason_is_told():
     assert "length of lists alone" in one["II-D_ori"].why_not
     assert "only one item" in measures(exposure([[3]] * 2, 4))["VoCD_ori"].why_not
     assert "bound" in measures(exposure([[0, 1], [1, 2], [2, 3]], 4))["Gini-w_our"].why_not
+    each_at_every_rank = measures(exposure([[0, 1], [1, 2], [2, 0]], 3))["Gini-w_our"]
+    assert (each_at_every_rank.value, each_at_every_rank.why_not) == (0, "")  # as many users as items: the end is there
     everything = measures(exposure([[0, 1], [1, 0]], 2))
     assert all("whole catalogue" in everything[name].why_not for name in OURS)
 

@@ -87,6 +87,11 @@ def test_a_list_that_is_not_whole_is_named_or_left_out_and_counted(reason):
     assert (shown + showings(pa.array(["c"] * 2), pa.array(["x", "y"]), k=2)).dropped == {reason: 1}
 
 
+def test_a_missing_item_says_nothing_of_another_list():
+    user, item = pa.array(["a", "a", "b", "b"]), pa.array(["x", "y", None, "x"])
+    assert showings(user, item, on_error="drop").dropped == {MISSING: 1}
+
+
 def test_ranks_that_are_there_twice_are_no_ranks():
     with pytest.raises(DataError, match=GAPS):
         showings(pa.array(["a", "a"]), pa.array(["x", "y"]), pa.array([1, 1]))

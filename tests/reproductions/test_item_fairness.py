@@ -121,6 +121,14 @@ def test_every_corrected_measure_reaches_its_ends_on_the_grid_and_no_original_do
     assert rests == {True, False}
 
 
+def test_fsat_between_its_true_ends():
+    lists = [[0, 1, 2, 3, 4, 5]] * 2 + [[6, 1, 2, 3, 4, 5]] * 2  # five of seven items have their share: the fewest
+    size = Size(4, 7, 6)
+    assert reproduction.to_true_end(measures(exposure(lists, 7))["FSat_ori"], size) == 0
+    same = measures(exposure([[0, 1, 2, 3, 4, 5]] * 4, 7))["FSat_ori"]
+    assert reproduction.to_true_end(same, size) == pytest.approx(0.5)
+
+
 def test_known_exceptions_are_those_of_the_study():
     assert reproduction.is_known_exception("FSat", Size(4, 50, 3))
     assert reproduction.is_known_exception("Gini-w", Size(12, 7, 3))
