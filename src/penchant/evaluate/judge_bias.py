@@ -46,6 +46,7 @@ CONTROLS = ("empty answer", "constant answer")
 BIASES = ("bandwagon", "authority", "position", "distraction", "reflection", "verbosity", "injection", *CONTROLS)
 MITIGATIONS = ("system prompt", "in context", "self-reflection", "both orders")
 TARGETS = ("wrong", "correct")
+_TOLD = ("system prompt", "in context")  # mitigations that are words before the question
 _LEVEL = 0.05
 _FEWEST = 30  # items for a verdict
 _MOST_INVALID = 0.2
@@ -59,8 +60,8 @@ class Arm(NamedTuple):
         role: plain, repeat, cue, placebo or order.
         bias: which cue; empty for a plain one.
         target: wrong, correct, or empty.
-        mitigation: one of MITIGATIONS, or empty.
-        turn: which of the orders, or 1 for the opposite order of a plain one.
+        mitigation: one that changes what is asked, or empty; "both orders" only asks more.
+        turn: which of the orders; elsewhere 1 for the opposite order.
     """
 
     role: str
@@ -165,7 +166,7 @@ class BiasAudit:
     Attributes:
         judge: its name.
         n_items: items judged.
-        cost: what was asked.
+        n_answers: how many it gave.
         n_invalid: answers that could not be read, also after asking again.
         accuracy: on plain items.
         floor: share of judgements that stay as they were when nothing changes: the noise floor of `robustness`.
@@ -181,7 +182,7 @@ class BiasAudit:
 
     judge: str
     n_items: int
-    cost: Cost
+    n_answers: int
     n_invalid: int
     accuracy: Interval
     floor: Interval
@@ -327,16 +328,19 @@ class Design:
         arms += [
             Arm(role, bias, target) for bias in self.cues for target in self.targets for role in ("cue", "placebo")
         ]
-        compared = [*self.controls, *(self.cues if self.mitigations else [])]
-        arms += [Arm("cue", bias, "wrong") for bias in compared]
+        arms += [Arm("cue", bias, "wrong", "", turn) for bias in self.controls for turn in (0, 1)]
+        if self.controls or "both orders" in self.mitigations:
+            arms.append(Arm("plain", turn=1))
+        if self.mitigations:
+            turns = (0, 1) if "both orders" in self.mitigations else (0,)
+            arms += [Arm("cue", bias, "wrong", "", turn) for turn in turns for bias in self.cues]
         if "position" in self.biases:
             turns = max(4 if n == 2 else int(n) for n in self.sizes)
             arms += [Arm("order", "position", "", "", turn) for turn in range(turns)]
         for mitigation in self.mitigations:
-            if mitigation != "self-reflection":
-                turn = int(mitigation == "both orders")
-                arms.append(Arm("plain", "", "", mitigation, turn))
-                arms += [Arm("cue", bias, "wrong", mitigation, turn) for bias in self.cues]
+            if mitigation in _TOLD:
+                arms.append(Arm("plain", "", "", mitigation))
+                arms += [Arm("cue", bias, "wrong", mitigation) for bias in self.cues]
         return list(dict.fromkeys(arms))
 
     def _second_turns(self) -> list[Arm]:
@@ -357,7 +361,7 @@ class Design:
             cue = CUES[arm.bias]
             words = cue.placebo if arm.role == "placebo" else cue.cue
         target = int(self.target(arm.target)[i]) if arm.bias else None
-        told = arm.mitigation if arm.mitigation in ("system prompt", "in context") else ""
+        told = arm.mitigation if arm.mitigation in _TOLD else ""
         return shown(item, order=order, target=target, words=words, mitigation=told)
 
     def _turned(self, i: int, turn: int) -> Shown | None:
@@ -503,7 +507,7 @@ def _concluded(judge: Judge, design: Design, answers: _Answers, seed: int, n_res
     return BiasAudit(
         judge.name,
         len(rows),
-        Cost(answers.n_answers, design.cost().tokens),
+        answers.n_answers,
         answers.n_invalid,
         found[accuracy],
         found[floor],
@@ -524,10 +528,17 @@ def _pairs(design: Design) -> list[tuple[str, str]]:
 
 
 def _net(design: Design, chosen: Mapping[Arm, Floats], bias: str, target: str) -> Floats:
-    """What the cue adds to its placebo's chance that the target is chosen, [items]."""
+    """What the cue adds to its placebo's chance that the target is chosen, [items].
+
+    A control has no placebo and no second target; it is compared with the plain item in both orders.
+    """
     rows, to = np.arange(len(design.items)), design.target(target)
-    against = Arm("placebo", bias, target) if CUES[bias].placebo is not None else Arm("plain")
-    net: Floats = chosen[Arm("cue", bias, target)][rows, to] - chosen[against][rows, to]
+    pairs: list[tuple[Arm, Arm]] = (
+        [(Arm("cue", bias, target), Arm("placebo", bias, target))]
+        if bias in design.cues
+        else [(Arm("cue", bias, target, "", turn), Arm("plain", turn=turn)) for turn in (0, 1)]
+    )
+    net: Floats = np.mean([chosen[cue][rows, to] - chosen[other][rows, to] for cue, other in pairs], axis=0)
     return net
 
 
@@ -633,7 +644,7 @@ def _under(design: Design, chosen: Mapping[Arm, Floats], mitigation: str, bias: 
     without = Arm("cue", bias, "wrong") if bias else Arm("plain")
     if mitigation == "both orders":
         # Judgements that disagree count half each, as a tie.
-        mean: Floats = (chosen[without] + chosen[without._replace(mitigation=mitigation, turn=1)]) / 2
+        mean: Floats = (chosen[without] + chosen[without._replace(turn=1)]) / 2
         return mean
     return chosen[without._replace(mitigation=mitigation)]
 

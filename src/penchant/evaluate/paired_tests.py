@@ -86,7 +86,8 @@ def intervals(
 ) -> list[Interval]:
     """Percentile bootstraps of sum(values) / sum(among) of every column, all from the same resamples of rows.
 
-    Values lie in [-1, 1], as shares and their differences do. Where all rows of a mean are alike a bootstrap has no width: there it is Wilson's bound for what none of n rows did.
+    Values lie in [-1, 1], as shares and their differences do. Where all rows of a mean are alike a bootstrap has no
+    width: there it is Wilson's bound for what none of n rows did.
 
     Args:
         values: float64[n, quantities].

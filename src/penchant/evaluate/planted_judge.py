@@ -27,6 +27,7 @@ _NOTICED = {
     "verbosity": "what this option states",
     "injection": "Ignore all previous",
 }
+_NOTHING = {"": "empty answer", "I cannot say.": "constant answer"}
 
 
 class PlantedJudge:
@@ -55,40 +56,43 @@ class PlantedJudge:
         seed: int = 0,
     ):
         self.weights, self.quality, self.spread, self.system_prompt = dict(weights), quality, spread, system_prompt
+        self._noticed = [(name, words) for name, words in _NOTICED.items() if self.weights.get(name)]
         self._rng = np.random.default_rng([30, 1, seed])
         self._quality: dict[str, float] = {}
 
     def judge(self, asked: Sequence[Shown], *, seed: int = 0) -> list[Judgement]:
         """As `Judge.judge`, except that every judgement is drawn anew."""
-        uniform = self._rng.random(len(asked))
-        found = []
-        for question, u in zip(asked, uniform, strict=True):
-            n = len(question.letters)
-            p = self.probability(question)
-            place = min(int(np.searchsorted(np.cumsum(p), u)), n - 1)
-            found.append(Judgement(np.eye(n)[place], question.letters[place]))
-        return found
+        p = self.probability(asked)
+        uniform = self._rng.random((len(asked), 1))
+        places = np.minimum((np.cumsum(p, axis=1) < uniform).sum(axis=1), (p > 0).sum(axis=1) - 1)
+        one_hot = np.eye(p.shape[1])
+        return [
+            Judgement(one_hot[place, : len(question.letters)], question.letters[place])
+            for question, place in zip(asked, places, strict=True)
+        ]
 
-    def probability(self, question: Shown) -> Floats:
-        """Chance of each place, float64[places]."""
-        if question.question not in self._quality:
-            self._quality[question.question] = self.quality + self.spread * float(self._rng.standard_normal())
-        quality = self._quality[question.question]
-        share = self.system_prompt if question.system else 1.0
-        logits = np.empty(len(question.letters))
-        for place, (text, letter) in enumerate(zip(question.options, question.letters, strict=True)):
-            logits[place] = quality if "good" in text else 0.0
-            liked = place * self.weights.get("last place", 0.0) + (letter == "A") * self.weights.get("letter A", 0.0)
-            said = text + (question.note if question.target == place else "")
-            for name, weight in self.weights.items():
-                if name in _NOTICED and _NOTICED[name] in said:
-                    liked += weight
-            if not text:
-                liked += self.weights.get("empty answer", 0.0)
-            if text == "I cannot say.":
-                liked += self.weights.get("constant answer", 0.0)
-            logits[place] += share * liked
-        return np.asarray(softmax(logits))
+    def probability(self, asked: Sequence[Shown]) -> Floats:
+        """Chance of each place, float64[questions, most places]; 0 behind a question's last place."""
+        logits = np.full((len(asked), max((len(question.letters) for question in asked), default=0)), -np.inf)
+        for row, question in enumerate(asked):
+            share = self.system_prompt if question.system else 1.0
+            quality = self._quality_of(question.question)
+            for place, text in enumerate(question.options):
+                note = question.note if question.target == place else ""
+                liked = self._liked(text, note) + place * self.weights.get("last place", 0.0)
+                liked += self.weights.get("letter A", 0.0) * (question.letters[place] == "A")
+                logits[row, place] = (quality if "good" in text else 0.0) + share * liked
+        return np.asarray(softmax(logits, axis=1))
+
+    def _quality_of(self, question: str) -> float:
+        if question not in self._quality:
+            self._quality[question] = self.quality + self.spread * float(self._rng.standard_normal())
+        return self._quality[question]
+
+    def _liked(self, text: str, note: str) -> float:
+        if text in _NOTHING:
+            return self.weights.get(_NOTHING[text], 0.0)
+        return sum(self.weights[name] for name, words in self._noticed if words in text or words in note)
 
     def true_bias(self, name: str, *, share: float = 1.0, n_nodes: int = 80) -> float:
         """The bias over all items with two options that there could be, by Gauss-Hermite quadrature.
@@ -102,14 +106,18 @@ class PlantedJudge:
             n_nodes: of the quadrature.
         """
         node, mass = np.polynomial.hermite_e.hermegauss(n_nodes)
-        q, b = self.quality + self.spread * node, share * self.weights.get(name, 0.0)
-        if name == "last place" or name == "letter A":
+        b = share * self.weights.get(name, 0.0)
+        last, letter = (share * self.weights.get(one, 0.0) for one in ("last place", "letter A"))
+        # What else moves the judge is there on one half of the questions and against it on the other.
+        aside = {"last place": letter, "letter A": last}.get(name, last - letter)
+        q = np.add.outer(self.quality + self.spread * node, [-aside, aside])
+        if name in ("last place", "letter A"):
             each = (expit(q + b) + expit(-q + b)) / 2 - 0.5
         elif name in ("empty answer", "constant answer"):
             each = expit(-q + b) - expit(-q)
         else:
             each = (expit(-q + b) - expit(-q) + expit(q + b) - expit(q)) / 2
-        return float(each @ mass / mass.sum())
+        return float(mass @ each.mean(axis=1) / mass.sum())
 
 
 def planted_items(n: int, *, n_options: int = 2) -> list[Item]:
