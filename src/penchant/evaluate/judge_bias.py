@@ -332,8 +332,8 @@ class Design:
         if self.controls or "both orders" in self.mitigations:
             arms.append(Arm("plain", turn=1))
         if self.mitigations:
-            turns = (0, 1) if "both orders" in self.mitigations else (0,)
-            arms += [Arm("cue", bias, "wrong", "", turn) for turn in turns for bias in self.cues]
+            both = range(1 + ("both orders" in self.mitigations))
+            arms += [Arm("cue", bias, "wrong", "", turn) for turn in both for bias in self.cues]
         if "position" in self.biases:
             turns = max(4 if n == 2 else int(n) for n in self.sizes)
             arms += [Arm("order", "position", "", "", turn) for turn in range(turns)]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, softmax
 
-from penchant.cache import RowCache
+from penchant.cache import RowCache, content_key
 from penchant.chat.protocol import ChatError, ChatModel, Message
 from penchant.encoders import Encoder
 from penchant.errors import SettingsError
@@ -25,6 +25,7 @@ from penchant.records import canonical_json
 
 if TYPE_CHECKING:
     from penchant.policies.language import LanguagePolicy
+    from penchant.policies.sequences import Example
 
 Floats = NDArray[np.float64]
 Reward = Callable[[Sequence[str], Sequence[str]], ArrayLike]
@@ -179,7 +180,8 @@ class LetterJudge:
 
     The model's answer is begun for it (`<answer>`), and each letter counts with and without a space before it, which
     are different tokens. Probabilities are of the letters given that it is one of them, so that a judgement is exactly
-    what sampling at temperature 1 would give on average. Scores do not depend on what else is in the batch.
+    what sampling at temperature 1 would give on average. Questions that begin alike are computed together, the beginning
+    once; a probability is the same alone and in any company, to 1e-5.
 
     Args:
         policy: the model.
@@ -205,27 +207,45 @@ class LetterJudge:
 
     def scores(self, asked: Sequence[Shown]) -> list[Floats]:
         """Log-probability of each place's letter, nats, float64[places], for each question."""
+        from penchant.policies.fingerprint import fingerprint
+
+        prompts = [self._prompt(question) for question in asked]
+        keys = [
+            content_key(" ".join(map(str, prompt)), "".join(question.letters))
+            for prompt, question in zip(prompts, asked, strict=True)
+        ]
+        namespace = f"letters-{fingerprint(self.policy.model)}" if self.cache else ""
+        kept = self.cache.get_many(namespace, keys) if self.cache else [None] * len(keys)
+        new = [i for i, value in enumerate(kept) if value is None]
+        found = {i: np.frombuffer(value, "<f8") for i, value in enumerate(kept) if value is not None}
+        found |= dict(zip(new, self._computed([prompts[i] for i in new], [asked[i] for i in new]), strict=True))
+        if self.cache:
+            self.cache.put_many(namespace, {keys[i]: found[i].astype("<f8").tobytes() for i in new})
+        return [found[i] for i in range(len(asked))]
+
+    def _computed(self, prompts: Sequence[tuple[int, ...]], asked: Sequence[Shown]) -> list[Floats]:
         from penchant.policies.log_probabilities import kept_sums
-        from penchant.policies.sequences import Example, can_pack
+        from penchant.policies.sequences import can_pack
 
         tokenizer = self.policy.tokenizer
         known = {
             letter: [tuple(tokenizer(form, add_special_tokens=False)["input_ids"]) for form in (letter, f" {letter}")]
             for letter in {letter for question in asked for letter in question.letters}
         }
-        examples = [
-            Example(self._prompt(question), tuple(form for letter in question.letters for form in known[letter]))
-            for question in asked
-        ]
+        forms = [[form for letter in question.letters for form in known[letter]] for question in asked]
+        groups = _alike(prompts, self.batch_tokens // 4)
         sums = kept_sums(
             self.policy.model,
-            examples,
+            [_together([prompts[i] for i in group], [forms[i] for i in group]) for group in groups],
             pad=self.policy.pad_token,
             use_packing=can_pack(self.policy.model),
             tokens_per_batch=self.batch_tokens,
-            cache=self.cache,
         )
-        return [np.asarray(logsumexp(np.reshape(row, (-1, 2)), axis=1)) for row in sums]
+        found: dict[int, Floats] = {}
+        for group, row in zip(groups, sums, strict=True):
+            parts = np.split(np.asarray(row), np.cumsum([len(forms[i]) for i in group])[:-1])
+            found |= {i: logsumexp(part.reshape(-1, 2), axis=1) for i, part in zip(group, parts, strict=True)}
+        return [found[i] for i in range(len(prompts))]
 
     def _prompt(self, question: Shown) -> tuple[int, ...]:
         from penchant.policies.rendering import prompt_text, prompt_tokens
@@ -238,6 +258,38 @@ class LetterJudge:
         written = canonical_json([dict(turn) for turn in turns])
         text = prompt_text(tokenizer, written, condition=question.system or None, form="messages")
         return tuple(tokenizer(text + "<answer>", add_special_tokens=False)["input_ids"])
+
+
+def _alike(prompts: Sequence[tuple[int, ...]], budget: int) -> list[list[int]]:
+    """Prompts in groups that begin alike, of about `budget` tokens that have to be computed."""
+    groups: list[list[int]] = []
+    free, last = 0, prompts[0][:0] if prompts else ()
+    for i in sorted(range(len(prompts)), key=lambda i: prompts[i]):
+        new = len(prompts[i]) - _n_shared([last, prompts[i]])
+        if not groups or new > free:
+            groups.append([])
+            free, new = budget, len(prompts[i])
+        groups[-1].append(i)
+        free, last = free - new, prompts[i]
+    return groups
+
+
+def _n_shared(sequences: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all begin with."""
+    return next(
+        (i for i, column in enumerate(zip(*sequences, strict=False)) if len(set(column)) > 1), min(map(len, sequences))
+    )
+
+
+def _together(prompts: Sequence[tuple[int, ...]], forms: Sequence[Sequence[tuple[int, ...]]]) -> "Example":
+    """Several questions as one example, so that what they begin with is computed once."""
+    from penchant.policies.sequences import Example
+
+    # The prompt must end before the shortest question does: what follows is given, and the letters are predicted.
+    shared = _n_shared([prompt[:-1] for prompt in prompts])
+    responses = [(*prompt[shared:], *form) for prompt, own in zip(prompts, forms, strict=True) for form in own]
+    given = [len(prompt) - shared for prompt, own in zip(prompts, forms, strict=True) for _ in own]
+    return Example(prompts[0][:shared], tuple(responses), tuple(given))
 
 
 class RewardJudge:
