@@ -176,7 +176,8 @@ class BiasAudit:
         reflection_places: accuracy where phrases of reflection stand in the first option, and in a later one.
         mitigated: gains by cue.
         harm: of each mitigation, change of accuracy on plain items.
-        values: bias of each item by cue and target, for nested intervals over several audits, float64[items].
+        values: of each item, for intervals over several audits, float64[items]: "net/CUE/TARGET", "pull/CUE/TARGET",
+            "gain/MITIGATION/CUE", "reduction/MITIGATION/CUE", "correct", "consistency", "last place", "letter A".
         left_out: what could not be tested, and why.
     """
 
@@ -479,7 +480,8 @@ def _concluded(judge: Judge, design: Design, answers: _Answers, seed: int, n_res
     plain = chosen[Arm("plain")]
     accuracy = q.add(plain[rows, design.correct])
     floor = q.add(overlap(plain, chosen.get(Arm("repeat"), plain)))
-    tested, values = _tested(design, answers)
+    tested = _tested(design, answers)
+    values = _values(design, answers)
     biases = [q.add(one) for one in tested.values()]
     effects = [_effect(design, chosen, bias, target, q) for bias, target in _pairs(design)]
     position = {name: q.add(one) for name, one in _position(design, answers).items()}
@@ -542,8 +544,23 @@ def _net(design: Design, chosen: Mapping[Arm, Floats], bias: str, target: str) -
     return net
 
 
-def _tested(design: Design, answers: _Answers) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Per-item values of what is tested, mean 0 without a bias; and the net pull by cue and target."""
+def _values(design: Design, answers: _Answers) -> dict[str, Floats]:
+    """Of each item, by name; see `BiasAudit.values`."""
+    rows, chosen = np.arange(len(design.items)), answers.chosen
+    values = {"correct": chosen[Arm("plain")][rows, design.correct], **_position(design, answers)}
+    for bias, target in _pairs(design):
+        to = design.target(target)
+        values[f"net/{bias}/{target}"] = _net(design, chosen, bias, target)
+        values[f"pull/{bias}/{target}"] = (chosen[Arm("cue", bias, target)] - chosen[Arm("plain")])[rows, to]
+    for mitigation in design.mitigations:
+        for bias in design.cues:
+            gain, _, reduction = _protection(design, chosen, mitigation, bias)
+            values[f"gain/{mitigation}/{bias}"], values[f"reduction/{mitigation}/{bias}"] = gain, reduction
+    return values
+
+
+def _tested(design: Design, answers: _Answers) -> dict[str, Floats]:
+    """Per-item values of what is tested, mean 0 without a bias."""
     net = {(bias, target): _net(design, answers.chosen, bias, target) for bias, target in _pairs(design)}
     tested: dict[str, Floats] = {}
     for bias in design.biases:
@@ -555,7 +572,7 @@ def _tested(design: Design, answers: _Answers) -> tuple[dict[str, Floats], dict[
                 tested["first place"] = liked["first place"]
         else:
             tested[bias] = np.mean([one for (own, _), one in net.items() if own == bias], axis=0)
-    return tested, {f"{bias}/{target}": one for (bias, target), one in net.items()}
+    return tested
 
 
 def _position(design: Design, answers: _Answers) -> dict[str, Floats]:
@@ -660,17 +677,19 @@ class _Mitigated(NamedTuple):
         return Mitigated(self.mitigation, self.bias, accuracy, gain, pull, reduction, self.p, p_holm)
 
 
-def _mitigated(design: Design, chosen: Mapping[Arm, Floats], mitigation: str, bias: str, q: _Quantities) -> _Mitigated:
-    rows = np.arange(len(design.items))
-    right, to = design.correct, design.wrong
+def _protection(
+    design: Design, chosen: Mapping[Arm, Floats], mitigation: str, bias: str
+) -> tuple[Floats, Floats, Floats]:
+    """Of each item: gain of accuracy, pull that is left, and by how much the pull is smaller."""
+    rows, right, to = np.arange(len(design.items)), design.correct, design.wrong
     plain, cue = chosen[Arm("plain")], chosen[Arm("cue", bias, "wrong")]
     calm, told = (_under(design, chosen, mitigation, one) for one in ("", bias))
-    gain = told[rows, right] - cue[rows, right]
-    pull = told[rows, to] - calm[rows, to]
-    numbers = (
-        q.add(told[rows, right]),
-        q.add(gain),
-        q.add(pull),
-        q.add(cue[rows, to] - plain[rows, to] - pull),
-    )
+    pull: Floats = told[rows, to] - calm[rows, to]
+    return told[rows, right] - cue[rows, right], pull, cue[rows, to] - plain[rows, to] - pull
+
+
+def _mitigated(design: Design, chosen: Mapping[Arm, Floats], mitigation: str, bias: str, q: _Quantities) -> _Mitigated:
+    gain, pull, reduction = _protection(design, chosen, mitigation, bias)
+    right = _under(design, chosen, mitigation, bias)[np.arange(len(gain)), design.correct]
+    numbers = tuple(q.add(one) for one in (right, gain, pull, reduction))
     return _Mitigated(mitigation, bias, numbers, sign_flip_p(gain))

@@ -180,8 +180,8 @@ class LetterJudge:
 
     The model's answer is begun for it (`<answer>`), and each letter counts with and without a space before it, which
     are different tokens. Probabilities are of the letters given that it is one of them, so that a judgement is exactly
-    what sampling at temperature 1 would give on average. Questions that begin alike are computed together, the beginning
-    once; a probability is the same alone and in any company, to 1e-5.
+    what sampling at temperature 1 would give on average. Questions that begin alike are computed together, the
+    beginning once; a probability is the same alone and in any company, to 1e-5.
 
     Args:
         policy: the model.
