@@ -18,7 +18,7 @@ import click
 from penchant import __version__
 from penchant.errors import PenchantError, SettingsError, nearest
 
-GROUPS = {"evaluate": "How well something does: a policy, systems in an arena, a recommender."}
+GROUPS = {"evaluate": "How well something does: a policy, systems in an arena, a recommender, a judge."}
 
 COMMANDS = {
     "demo": ("penchant.apps.demo:demo", "Feedback in; a model of each person, a steered model and a report out."),
@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate policy": ("penchant.apps.evaluate:policy", "How well a policy ranks the pairs people judged, and could."),
     "evaluate leaderboard": ("penchant.apps.evaluate:leaderboard", "Systems by votes between two of them."),
     "evaluate item-fairness": ("penchant.apps.evaluate:item_fairness", "Does every item get its share of showings?"),
+    "evaluate judge": ("penchant.apps.judge:judge", "How far a judge can be pushed by what should not matter."),
     "audit": ("penchant.apps.audit:audit", "What feedback can measure, rewards and would teach; a page to look at."),
     "reproduce": ("penchant.apps.reproduce:reproduce", "Test a paper's claim at laptop scale."),
     "methods": ("penchant.apps.methods:methods", "The methods: what each is for and where it lives."),
