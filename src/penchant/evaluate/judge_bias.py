@@ -494,6 +494,7 @@ def _concluded(judge: Judge, design: Design, answers: _Answers, seed: int, n_res
     found = q.intervals(n_resamples, seed)
     p = [sign_flip_p(one) for one in tested.values()]
     z = float(ndtri(1 - _LEVEL / (2 * len(p))) + ndtri(0.95))
+    fewest = float(np.log2(2 * len(p) / _LEVEL))
     findings = tuple(
         Finding(
             name,
@@ -501,7 +502,8 @@ def _concluded(judge: Judge, design: Design, answers: _Answers, seed: int, n_res
             own,
             corrected,
             corrected < _LEVEL if len(rows) >= _FEWEST else None,
-            z * float(one.std(ddof=1)) / float(np.sqrt(len(one))),
+            # However little judgements vary, an exact test needs so many that went one way.
+            max(z * float(one.std(ddof=1)) / float(np.sqrt(len(one))), fewest / len(one)),
         )
         for (name, one), number, own, corrected in zip(tested.items(), biases, p, holm(p), strict=True)
     )

@@ -110,7 +110,10 @@ def intervals(
         weights = rng.multinomial(n, np.full(n, 1 / n), size=stop - start).astype(np.float64)
         below = weights @ among
         means[start:stop] = np.divide(weights @ values, below, out=np.full(below.shape, np.nan), where=below > 0)
-    low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    measured = np.isfinite(means).any(axis=0)
+    low, high = np.full((2, width), np.nan)
+    ends = np.nanquantile(means[:, measured], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low[measured], high[measured] = ends
     total = among.sum(axis=0)
     estimate = np.divide(values.sum(axis=0), total, out=np.full(width, np.nan), where=total > 0)
     nothing = wilson(0, n, level).high

@@ -88,7 +88,7 @@ class Scale:
 _SCALES = {
     "tiny": Scale(2, 2, 0, 0),
     "quick": Scale(5, 10, 20, 6, ("bandwagon",), ("system prompt",)),
-    "full": Scale(40, 40, 100, 8),
+    "full": Scale(40, 40, 60, 6),
 }
 
 _CAPITALS = {
