@@ -28,7 +28,7 @@ Source:
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ from penchant.errors import DataError, SettingsError, nearest
 from penchant.evaluate.cues import CUES, Item, Shown, shown
 from penchant.evaluate.judges import Judge, Judgement
 from penchant.evaluate.paired_tests import holm, intervals, sign_flip_p
-from penchant.statistics import Interval
+from penchant.statistics import Interval, wilson
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +50,6 @@ _TOLD = ("system prompt", "in context")  # mitigations that are words before the
 _LEVEL = 0.05
 _FEWEST = 30  # items for a verdict
 _MOST_INVALID = 0.2
-_FEWEST_ANSWERS = 50  # before a judge is given up for too many invalid ones
 
 
 class Arm(NamedTuple):
@@ -307,7 +306,7 @@ class Design:
         # Any option but the correct one, evenly.
         self.wrong = (self.correct + 1 + (rng.random(len(items)) * (sizes - 1)).astype(np.int64)) % sizes
         self.orders = [tuple(int(one) for one in rng.permutation(n)) for n in sizes]
-        self.shifts = [tuple(int(one) for one in rng.permutation(n)) for n in sizes]
+        self.shifts = [_shifts(int(n), rng) for n in sizes]
         self.arms = [*self._first_turns(judge.varies), *self._second_turns()]
 
     @property
@@ -385,6 +384,16 @@ class Design:
         return Cost(len(asked), letters // 4)
 
 
+def _shifts(n: int, rng: np.random.Generator) -> list[int]:
+    """By how much letters turn while options turn by 0, 1, ...: each once, and where n is odd no letter keeps an option.
+
+    For even n the latter cannot be for every letter and option at once; there it is left to chance.
+    """
+    if n % 2:
+        return [int(one) for one in (2 * np.arange(n) + rng.integers(n)) % n]
+    return [int(one) for one in rng.permutation(n)]
+
+
 class _Answers:
     """Judgements of all arms, by option and by place.
 
@@ -403,11 +412,13 @@ class _Answers:
         self.n_invalid = self.n_answers = 0
         self._invalid: list[str] = []
         passes = (
-            (seed, [arm for arm in design.arms if arm.role != "repeat" and arm.mitigation != "self-reflection"]),
+            # Plain items first: whoever cannot answer these need not be asked anything else.
+            (seed, [Arm("plain")]),
+            (seed, [arm for arm in design.arms if arm.role != "repeat" and arm.mitigation != "self-reflection"][1:]),
             (seed + 1, [arm for arm in design.arms if arm.role == "repeat"]),
             (seed + 2, [arm for arm in design.arms if arm.mitigation == "self-reflection"]),
         )
-        for own_seed, arms in passes:
+        for number, (own_seed, arms) in enumerate(passes):
             # Item by item: a stopped run has whole items behind it.
             asked = [
                 (arm, i, question) for i in range(n) for arm in arms if (question := self._question(design, arm, i))
@@ -417,8 +428,11 @@ class _Answers:
                 found = judge.judge([question for _, _, question in part], seed=own_seed)
                 for (arm, i, question), judgement in zip(part, found, strict=True):
                     self._keep(arm, i, question, judgement)
-                self._require_valid(judge.name, done=start + at_once >= len(asked))
+                if number == 0 and wilson(self.n_invalid, self.n_answers).low > _MOST_INVALID:
+                    self._give_up(judge.name)
                 progress(len(part))
+            if self.n_invalid > _MOST_INVALID * self.n_answers:
+                self._give_up(judge.name)
 
     def _question(self, design: Design, arm: Arm, i: int) -> Shown | None:
         question = design.shown(arm, i)
@@ -439,14 +453,13 @@ class _Answers:
         self.chosen[arm][i, list(question.order)] = p
         self.letter[arm][i] = p[question.letters.index("A")]
 
-    def _require_valid(self, name: str, *, done: bool) -> None:
-        if self.n_invalid > _MOST_INVALID * self.n_answers and (done or self.n_answers >= _FEWEST_ANSWERS):
-            examples = "; ".join(repr(text[:200]) for text in list(dict.fromkeys(self._invalid))[:3])
-            raise DataError(
-                f"{name}: {self.n_invalid} of {self.n_answers} answers name no single option, more than "
-                f"{100 * _MOST_INVALID:.0f} %. Such are: {examples}. Let it write more (max_tokens), take a judge that "
-                "keeps to the form, or read a local model by its letters."
-            )
+    def _give_up(self, name: str) -> NoReturn:
+        examples = "; ".join(repr(text[:200]) for text in list(dict.fromkeys(self._invalid))[:3])
+        raise DataError(
+            f"{name}: {self.n_invalid} of {self.n_answers} answers name no single option, more than "
+            f"{100 * _MOST_INVALID:.0f} %. Such are: {examples}. Let it write more (max_tokens), take a judge that "
+            "keeps to the form, or read a local model by its letters."
+        )
 
 
 # What follows from it -------------------------------------------------------------------------------------------------
