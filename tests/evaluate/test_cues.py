@@ -65,7 +65,7 @@ def test_mitigations_change_the_messages_and_worked_examples_are_balanced_and_re
     ("options", "correct", "kind", "message"),
     [
         (("one",), 0, "fact", "has 1 options"),
-        (tuple(LETTERS) + ("K",), 0, "fact", "has 11 options"),
+        ((*LETTERS, "K"), 0, "fact", "has 11 options"),
         (("same", "same "), 0, "fact", "same text"),
         (("a", "b"), None, "fact", "`correct` is None"),
         (("a", "b"), 2, "fact", "`correct` is 2"),

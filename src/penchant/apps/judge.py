@@ -222,7 +222,7 @@ def _tables(found: BiasAudit) -> dict[str, report.Table]:
     }
     if found.effects:
         tables["Cues, by target"] = report.Table(
-            ("cue", "target", "right, %", "drop", "unchanged, %", "pull", "placebo", "net", "counts"),
+            ("cue", "target", "right, %", "drop", "unchanged, %", "counts"),
             [
                 [
                     one.bias,
@@ -230,14 +230,28 @@ def _tables(found: BiasAudit) -> dict[str, report.Table]:
                     _said(one.accuracy, signed=False),
                     _said(one.drop),
                     _said(one.robustness, signed=False),
-                    _said(one.pull),
-                    _said(one.placebo_pull),
-                    _said(one.net),
                     ", ".join(f"{n} {name}" for name, n in one.counts.items() if n),
                 ]
                 for one in found.effects
             ],
-            "T is the target. Beside a correct target a cue may raise accuracy.",
+            "T is the target. Beside a correct target a cue may raise accuracy. Unchanged: to be held against how "
+            "often the answer is the same when nothing changes.",
+        )
+        tables["Pull towards the target"] = report.Table(
+            ("cue", "target", "cue", "placebo", "cue minus placebo", "go over to it, %"),
+            [
+                [
+                    one.bias,
+                    one.target,
+                    _said(one.pull),
+                    _said(one.placebo_pull),
+                    _said(one.net),
+                    _said(one.switched, signed=False),
+                ]
+                for one in found.effects
+            ],
+            "Points by which the target is chosen more often than on plain items; of those that had not chosen it, how "
+            "many go over.",
         )
     rows = [[name, _said(one, signed=name != "consistency")] for name, one in found.position.items()]
     rows += [
