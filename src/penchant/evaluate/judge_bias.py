@@ -385,9 +385,9 @@ class Design:
 
 
 def _shifts(n: int, rng: np.random.Generator) -> list[int]:
-    """By how much letters turn while options turn by 0, 1, ...: each once, and where n is odd no letter keeps an option.
+    """By how much letters turn while options turn by 0, 1, ...: each once.
 
-    For even n the latter cannot be for every letter and option at once; there it is left to chance.
+    Where n is odd every option then meets every letter once; where it is even that cannot be and is left to chance.
     """
     if n % 2:
         return [int(one) for one in (2 * np.arange(n) + rng.integers(n)) % n]

@@ -47,7 +47,7 @@ CLAIM = (
 METRIC = (
     "how much more often SmolLM2-135M chooses a wrong option beside a fake majority (ours) and a placebo (baseline)"
 )
-SEEDS = {"tiny": 2, "quick": 2, "full": 5}
+SEEDS = {"quick": 2, "full": 5}
 POINTS = 0.05
 PLANTED = (
     "bandwagon",
@@ -86,7 +86,6 @@ class Scale:
 
 
 _SCALES = {
-    "tiny": Scale(2, 2, 0, 0),
     "quick": Scale(5, 10, 20, 6, ("bandwagon",), ("system prompt",)),
     "full": Scale(40, 40, 60, 6),
 }
@@ -234,7 +233,7 @@ def run(seed: int, scale: str, progress: Callable[[str], None]) -> dict[str, Any
 
     Args:
         seed: of all of it.
-        scale: "tiny", "quick" or "full".
+        scale: "quick" or "full".
         progress: called with a line on what goes on.
 
     Returns:
