@@ -18,7 +18,7 @@ import click
 from penchant import __version__
 from penchant.errors import PenchantError, SettingsError, nearest
 
-GROUPS = {"evaluate": "How well something does: a policy, systems in an arena, a recommender."}
+GROUPS = {"evaluate": "How well something does: a policy, systems in an arena, a recommender, a judge."}
 
 COMMANDS = {
     "demo": ("penchant.apps.demo:demo", "Feedback in; a model of each person, a steered model and a report out."),
@@ -34,6 +34,7 @@ COMMANDS = {
         "penchant.apps.item_fairness:item_fairness",
         "Does every item get its share of showings?",
     ),
+    "evaluate judge": ("penchant.apps.judge:judge", "How far a judge can be pushed by what should not matter."),
     "audit": ("penchant.apps.audit:audit", "What feedback can measure, rewards and would teach; a page to look at."),
     "arena": ("penchant.apps.arena.serve:arena", "A live arena: two anonymous systems, people's votes, a leaderboard."),
     "arena-release": ("penchant.apps.arena.release:release", "An arena's votes of one month as open data, anonymised."),

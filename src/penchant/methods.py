@@ -218,6 +218,14 @@ METHODS: tuple[Method, ...] = (
         "Rampisela et al. 2024",
         "item_fairness",
     ),
+    Method(
+        "judge_bias",
+        "how far can a judge be pushed by what should not matter, and what helps?",
+        "evaluate",
+        "penchant.evaluate.judge_bias:judge_bias",
+        "Wang et al. 2025",
+        "judging_bias",
+    ),
 )
 
 

@@ -141,6 +141,35 @@ def dots(
     return _svg(figure)
 
 
+def heat_map(
+    names: Sequence[str], columns: Sequence[str], values: Any, *, axis: str, picture: Path | None = None
+) -> str:
+    """Numbers by colour, red above zero and blue below, as SVG; what was not measured is left white.
+
+    Args:
+        names: of the rows.
+        columns: of the columns.
+        values: float[rows, columns]; NaN where nothing was measured.
+        axis: what the numbers are, with their unit.
+        picture: PNG file to write as well.
+    """
+    import numpy as np
+
+    figure, axes = _axes(0.42 * len(names) + 1.6)
+    reach = max(float(np.nanmax(np.abs(values), initial=0.0)), 1.0)
+    drawn = axes.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+    for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
+        value = values[row, column]
+        ink = "white" if abs(value) > 0.6 * reach else "#1c2330"
+        axes.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xticks(range(len(columns)), labels=list(columns), rotation=25, ha="right")
+    axes.set_yticks(range(len(names)), labels=list(names))
+    figure.colorbar(drawn, label=axis, shrink=0.8)
+    if picture is not None:
+        figure.savefig(picture, format="png", dpi=150)
+    return _svg(figure)
+
+
 def histogram(values: Any, *, axis: str, ylabel: str) -> str:
     """How many values in [-1, 1] fall where, as SVG: below zero in red, about zero in grey, above in green."""
     import numpy as np
