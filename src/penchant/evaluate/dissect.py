@@ -1,18 +1,19 @@
 r"""Why a judge prefers what it prefers: how much each property moves its decisions, per kind of request.
 
-$$P(\text{first preferred}) = \sigma(x\cdot\alpha),\quad x_j \in \{-1, 0, 1\},\quad \alpha_j \sim \mathrm{Laplace}(0, 0.1)$$
+$$P(\text{first preferred}) = \sigma(x\cdot\alpha), \qquad x_j \in \{-1, 0, 1\}, \qquad
+\alpha_j \sim \mathrm{Laplace}(0, 0.1)$$
 
-`dissection` gives the posterior mean of each weight with its interval, and how well the weights foretell labels held out.
-sigma(alpha_j) is how often the judge prefers what is better in property j and in nothing else. `similarity` compares
-judges, `contributions` explains one decision, `predicted` and `shown_most` say what would please a judge: whether it can
-be pushed that way is the manipulation test.
+`dissection` gives the posterior mean of each weight with its interval, and how well the weights foretell labels held
+out. sigma(alpha_j) is how often the judge prefers what is better in property j and in nothing else. `contributions`
+explains one decision. Judges are compared in `similar_judges`; whether a judge can be pushed is tested with
+`manipulation`; what a language model prefers is read off its probabilities in `two_orders`.
 
 Weights are conditional on the other properties; where two go together (rich answers are long) their intervals are wide
 and `together` names them. People who see no difference are not in here: ties are left out and counted.
 
 Source:
-    Li, Zhou, Sun, Zhang, Zhao and Liu (2024), Dissecting Human and LLM Preferences, arXiv 2402.11296, section 3.3
-    (model), 4 (similarity) and 5 (manipulation). Theirs average the means of ten fits to nine tenths of the pairs; here
+    Li, Zhou, Sun, Zhang, Zhao and Liu (2024), Dissecting Human and LLM Preferences, arXiv 2402.11296, section 3.3.
+    Theirs average the means of ten fits to nine tenths of the pairs; here
     the weights are those of one fit to all, and the ten fits are for held-out accuracy. Folds here keep together what
     shares a prompt, or a pair turned round.
 
@@ -48,8 +49,6 @@ Bools = NDArray[np.bool_]
 _PAIRS_PER_PROPERTY = 5
 _TOGETHER = 0.7  # correlation of two properties from which on their weights are hardly told apart
 _L2 = 1.0  # of the plain logistic baseline
-UNDECIDED = (0.35, 0.65)
-"""Predicted probabilities between which a pair teaches nothing."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ def dissection(
         int((~decided).sum()),
         _accuracy(held_out, y, units),
         {name: _accuracy(score, y, units) for name, score in _baselines(x, y, fold, names).items()},
-        float(log_loss(expit(held_out), y)),
+        float(log_loss(expit(held_out), y).mean()),
         _together(x, names),
         float(found.r_hat[0].max()),
         float(found.effective[0].min()),
@@ -268,99 +267,6 @@ def folds(groups: ArrayLike, n_folds: int, *, seed: int = 0) -> NDArray[np.int64
     return np.asarray(fold[units.codes])
 
 
-# Between judges -------------------------------------------------------------------------------------------------------
-
-
-def similarity(weights: ArrayLike) -> Floats:
-    """How alike judges are: the mean over scenarios of Pearson's correlation of their weights.
-
-    Args:
-        weights: [judges, scenarios, properties].
-
-    Returns:
-        [judges, judges], 1 on the diagonal.
-
-    Raises:
-        DataError: a weight is not finite, or a judge's weights are all equal in a scenario.
-    """
-    w = np.asarray(weights, dtype=np.float64)
-    if w.ndim != 3 or not np.isfinite(w).all():
-        raise DataError(f"Weights must be finite and [judges, scenarios, properties]: shape {w.shape}.")
-    centred = w - w.mean(axis=2, keepdims=True)
-    length = np.linalg.norm(centred, axis=2, keepdims=True)
-    if not (length > 0).all():
-        judge, scenario, _ = np.argwhere(length == 0)[0]
-        raise DataError(f"Judge {judge} weighs all properties alike in scenario {scenario}: nothing to correlate with.")
-    centred /= length
-    return np.asarray(np.einsum("asp,bsp->ab", centred, centred) / w.shape[1])
-
-
-@dataclass(frozen=True)
-class Gap:
-    """How much more alike judges of one group are than judges of two.
-
-    Attributes:
-        within: mean similarity of two judges of each group.
-        inside: mean similarity of two judges of one group, all such pairs.
-        across: of two judges of different groups.
-        chance: the 99th percentile of inside - across with the groups' labels shuffled.
-        p: share of shuffles with a gap at least as large, the observed one counted.
-        shuffled: all these gaps.
-    """
-
-    within: Mapping[Any, float]
-    inside: float
-    across: float
-    chance: float
-    p: float
-    shuffled: Floats
-
-    @property
-    def gap(self) -> float:
-        """Inside - across."""
-        return self.inside - self.across
-
-
-def group_gap(similarities: ArrayLike, groups: ArrayLike, *, n_shuffles: int = 10_000, seed: int = 0) -> Gap:
-    """Whether judges of one group (size, maker) are more alike than chance groups of the same sizes.
-
-    Args:
-        similarities: [judges, judges].
-        groups: of each judge, [judges].
-        n_shuffles: of the labels.
-        seed: of the shuffles.
-
-    Raises:
-        DataError: no pair is inside a group, or none across.
-    """
-    s = np.asarray(similarities, dtype=np.float64)
-    found = grouped(groups, len(s), "groups")
-    pairs = np.triu_indices(len(s), 1)
-    values = s[pairs]
-
-    def inside_and_across(codes: NDArray[np.int64]) -> tuple[float, float]:
-        same = codes[pairs[0]] == codes[pairs[1]]
-        return float(values[same].mean()), float(values[~same].mean())
-
-    same = found.codes[pairs[0]] == found.codes[pairs[1]]
-    if same.all() or not same.any():
-        raise DataError(f"{len(found.labels)} groups of {len(s)} judges leave no pairs inside a group, or none across.")
-    inside, across = inside_and_across(found.codes)
-    rng = np.random.default_rng(seed)
-    shuffles = (inside_and_across(rng.permutation(found.codes)) for _ in range(n_shuffles))
-    shuffled = np.array([one - other for one, other in shuffles])
-    of_each = {
-        label: float(values[same & (found.codes[pairs[0]] == code)].mean())
-        for code, label in enumerate(found.labels)
-        if found.counts[code] > 1
-    }
-    p = (1 + (shuffled >= inside - across).sum()) / (1 + n_shuffles)
-    return Gap(of_each, inside, across, float(np.quantile(shuffled, 0.99)), float(p), shuffled)
-
-
-# One decision, and the manipulation test --------------------------------------------------------------------------------
-
-
 def contributions(features: ArrayLike, weights: ArrayLike) -> Floats:
     """What each property adds to the logit of each decision; a linear model's Shapley values against no difference.
 
@@ -368,131 +274,3 @@ def contributions(features: ArrayLike, weights: ArrayLike) -> Floats:
     [[0.5, -0.25]]
     """
     return np.asarray(np.asarray(features, dtype=np.float64) * np.asarray(weights, dtype=np.float64))
-
-
-def only(weights: ArrayLike, n: int, *, towards: bool = True) -> Floats:
-    """The n most wanted (or least wanted) properties' weights, 0 elsewhere.
-
-    >>> only([0.3, -0.2, 0.1], 1, towards=False).tolist()
-    [0.0, -0.2, 0.0]
-    """
-    w = np.asarray(weights, dtype=np.float64)
-    if not 1 <= n <= len(w):
-        raise SettingsError(f"There are {len(w)} properties: n must lie between 1 and that, got {n!r}.")
-    chosen = np.argsort(-w if towards else w, kind="stable")[:n]
-    kept = np.zeros_like(w)
-    kept[chosen] = w[chosen]
-    return kept
-
-
-def standing(features: ArrayLike, weights: ArrayLike) -> Floats:
-    """How well each of m responses to one prompt would do against the others, by the judge's model.
-
-    Args:
-        features: of response i minus response j, [..., m, m, properties].
-        weights: [properties].
-
-    Returns:
-        Mean predicted probability of being preferred to another of the m, [..., m].
-    """
-    x = np.asarray(features, dtype=np.float64)
-    m = x.shape[-2]
-    if m < 2 or x.shape[-3] != m:
-        raise DataError(f"Features of m responses must be [..., m, m, properties] with m >= 2: shape {x.shape}.")
-    wins = expit(x @ np.asarray(weights, dtype=np.float64))
-    itself = np.eye(m, dtype=bool)
-    return np.asarray(np.where(itself, 0.0, wins).sum(axis=-1) / (m - 1))
-
-
-def wish(names: Sequence[str], weights: ArrayLike, *, n: int = 3, towards: bool = True) -> str:
-    """What to tell a policy so that it shows a judge's most (or least) wanted properties: the test without training.
-
-    >>> wish(("clear", "funny"), [0.5, -0.1], n=1)
-    'Let your answer be above all, and plainly: clear.'
-    """
-    w = np.asarray(weights, dtype=np.float64)
-    order = np.argsort(-w if towards else w, kind="stable")[:n]
-    return f"Let your answer be above all, and plainly: {', '.join(names[j] for j in order)}."
-
-
-def predicted(features: ArrayLike, weights: ArrayLike, *, towards: bool = True) -> tuple[Floats, Bools]:
-    """Labels that a policy would be trained on to please the judge, or to displease it.
-
-    Args:
-        features: of new pairs, first minus second, [pairs, properties].
-        weights: of the judge, [properties].
-        towards: False turns every label round.
-
-    Returns:
-        1 where the first is to be preferred and 0 elsewhere, [pairs]; and which pairs are decided, bool[pairs]: those
-        with a predicted probability within `UNDECIDED` are not, and are to be dropped.
-    """
-    p = expit(np.asarray(features, dtype=np.float64) @ np.asarray(weights, dtype=np.float64))
-    decided = (p < UNDECIDED[0]) | (p > UNDECIDED[1])
-    return ((p > 0.5) == towards).astype(np.float64), decided
-
-
-# A language model as the judge ------------------------------------------------------------------------------------------
-
-QUESTION = (
-    "Here are two responses to one request.\n\n[Request]\n{prompt}\n\n[Response A]\n{first}\n\n[Response B]\n{second}\n\n"
-    "Which response is better, A or B?"
-)
-OPENING, OPTIONS = "The better response is Response", (" A", " B")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a language model says of pairs, read off its probabilities in both orders.
-
-    Attributes:
-        probability: that it prefers the first response, both orders together, [pairs].
-        mass: probability that falls on A or B at all, mean of both orders, [pairs].
-        position: probability of A given A or B, mean of both orders; 0.5 without a bias of position, [pairs].
-        agrees: whether both orders prefer the same response, bool[pairs].
-    """
-
-    probability: Floats
-    mass: Floats
-    position: Floats
-    agrees: Bools
-
-    @property
-    def labels(self) -> Floats:
-        """1 for the first response, 0 for the second, 0.5 where both are equally likely."""
-        return np.asarray((np.sign(self.probability - 0.5) + 1) / 2)
-
-
-def both_orders(as_given: ArrayLike, turned: ArrayLike) -> Judged:
-    """Take out a judge's liking for a position: probabilities are added over both orders, not labels.
-
-    Args:
-        as_given: log-probability of A and of B where the first response is A, nats, [pairs, 2].
-        turned: the same where the second response is A, nats, [pairs, 2].
-
-    Raises:
-        DataError: shapes differ, or a value is not a log-probability.
-
-    >>> found = both_orders(np.log([[0.6, 0.2]]), np.log([[0.5, 0.3]]))
-    >>> round(float(found.probability[0]), 4), found.labels.tolist(), found.agrees.tolist()
-    (0.5625, [1.0], [False])
-    """
-    one, other = np.asarray(as_given, dtype=np.float64), np.asarray(turned, dtype=np.float64)
-    if one.shape != other.shape or one.ndim != 2 or one.shape[1] != 2:
-        raise DataError(f"Log-probabilities of A and B must be [pairs, 2] in both orders: {one.shape}, {other.shape}.")
-    for values in (one, other):
-        bad = np.isnan(values).any(axis=1) | (np.logaddexp(*values.T) > 1e-6)
-        if bad.any():
-            raise DataError(
-                f"Row {bad.argmax()}: {values[bad.argmax()].tolist()} are no log-probabilities ({bad.sum()})."
-            )
-    p, q = np.exp(one), np.exp(other)
-    first, second = p[:, 0] + q[:, 1], p[:, 1] + q[:, 0]
-    total = first + second
-    share_of_a = np.stack([expit(one[:, 0] - one[:, 1]), expit(other[:, 0] - other[:, 1])])
-    return Judged(
-        np.divide(first, total, out=np.full(len(first), 0.5), where=total > 0),
-        total / 2,
-        share_of_a.mean(axis=0),
-        (one[:, 0] > one[:, 1]) == (other[:, 1] > other[:, 0]),
-    )

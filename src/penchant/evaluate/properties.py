@@ -180,7 +180,7 @@ def compared(
         return np.array([*basic, *errors, *of_query, more])
     if way == "norm_diff":
         length = np.sign(more) * np.log1p(abs(more)) / np.log1p(_LONGEST)
-        return np.clip([*basic / 3, *errors / _MOST_ERRORS, *of_query / 3, length], -1, 1)
+        return np.asarray(np.clip([*basic / 3, *errors / _MOST_ERRORS, *of_query / 3, length], -1, 1))
     relevant = BASIC.index("relevant")
     # Nearly everything is relevant: only wholly irrelevant answers differ from the others.
     basic[relevant] = (first.basic["relevant"] > 0) - float(second.basic["relevant"] > 0)

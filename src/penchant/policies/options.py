@@ -71,8 +71,8 @@ def _example(tokenizer: Any, prompt: str, opening: str, options: Sequence[str], 
         whole = _ids(tokenizer, before + option)
         if len(whole) != len(ids) + 1 or whole[:-1] != ids:
             raise DataError(
-                f"{option!r} is not a single token after {opening[-30:]!r} but {len(whole) - len(ids)}; its probability "
-                "cannot be read off one place. Give other options, or end the opening elsewhere."
+                f"{option!r} is not a single token after {opening[-30:]!r} but {len(whole) - len(ids)}; its "
+                "probability cannot be read off one place. Give other options, or end the opening elsewhere."
             )
         tokens.append(whole[-1])
     if len(set(tokens)) < len(tokens):
