@@ -203,6 +203,14 @@ METHODS: tuple[Method, ...] = (
         "wimhf",
     ),
     Method(
+        "dissect",
+        "which properties of a response move a judge's decisions, and how alike judges are in that",
+        "evaluate",
+        "penchant.evaluate.dissect:dissection",
+        "Li et al. 2024",
+        "preference_dissection",
+    ),
+    Method(
         "ranking_accuracy",
         "does the policy rank pairs right, and could it at best?",
         "evaluate",
