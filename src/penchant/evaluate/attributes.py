@@ -21,7 +21,7 @@ from penchant.style import per_hundred, words_of
 _BULLET = re.compile(r"^\s*[-*•]\s+\S", re.MULTILINE)
 _STEP = re.compile(r"^\s*(?:step\s+)?\d+[.):]\s+\S|\b(?:first|second|third|then|next|finally),", re.MULTILINE | re.I)
 _ANALOGY = re.compile(r"\b(?:like an?|as if|imagine|think of (?:it|this|them) as|similar to an?|just as)\b", re.I)
-_FORMULA = re.compile(r"[\w)]\s*[+*/×÷=^-]\s*[\w(]+\s*=|=\s*-?\$?\d")
+_FORMULA = re.compile(r"[\w)]\s*[+*/=^-]\s*[\w(]+\s*=|=\s*-?\$?\d")
 _EXAMPLE = re.compile(r"\b(?:for example|for instance|e\.g\.|such as)", re.I)
 _HEADING = re.compile(r"^\s*(?:#{1,6}\s+\S.*|\*\*[^*\n]+\*\*:?\s*)$", re.MULTILINE)
 _EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")

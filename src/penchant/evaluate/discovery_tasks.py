@@ -1,4 +1,4 @@
-"""From any benchmark to tasks of personal reasoning: a problem, a person, what they want of this answer, how it is judged.
+"""Tasks of personal reasoning from any benchmark: a problem, who asks, what they want of the answer, how it is judged.
 
 A person's wishes about one answer are few (a sparse subset of all attributes), have weights that sum to 1, and agree
 over problems as far as `consistency` says: with that probability an attribute comes from those that mattered to the
