@@ -200,8 +200,8 @@ def crossed_bootstrap(
         seed: of the random generator.
 
     Returns:
-        Interval around the statistic of all records once; its n is the number of labels of the smaller factor. Resamples
-        of which the statistic is not finite do not count; without any that is, the bounds are NaN.
+        Interval around the statistic of all records once; its n is the number of labels of the smaller factor.
+        Resamples of which the statistic is not finite do not count; without any that is, the bounds are NaN.
 
     Raises:
         DataError: labels are missing or mismatched in length, or a factor has one label only.

@@ -90,7 +90,7 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
                 "medium": "I like a medium length, a few sentences.",
                 "long": "Please write a long, thorough answer.",
             },
-            r"\b(?:long|length|short|brief|concise|detail\w*|thorough|words)\b",
+            r"\b(?:long|length|short|brief|concise|detail\w*|thorough)\b",
         ),
         "bullets": Attribute(
             "whether it is a bulleted list",
@@ -130,7 +130,7 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
             (0.5, 2, 4, 6),
             {"you": 5, "impersonal": 1},
             {"you": "Speak to me directly as you.", "impersonal": "Stay impersonal, never say you."},
-            r"\b(?:address\w*|second person|speak to you|say you|personal\w*|impersonal)\b",
+            r"\b(?:address\w*|second person|speaks? to|say you|personal\w*|impersonal)\b",
         ),
         "formulae": Attribute(
             "whether it writes formulae",
@@ -178,7 +178,7 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
             (1, 1, 1, 1),
             {"question": 5, "statement": 1},
             {"question": "End with a question to me.", "statement": "Do not end with a question."},
-            r"\b(?:follow-?up|question at the end|end with|closing question|ask you back|quiz\w*)\b",
+            r"\b(?:follow-?up|question at the end|ends? with|closing question|ask you back|quiz\w*)\b",
         ),
     }
 )
