@@ -281,15 +281,11 @@ class Discovery:
         Raises:
             UnknownNameError: there is no such mode.
         """
-        known_modes = {**MODES, **{name: name for name in MODES.values()}}
-        for mode in modes:
-            if mode not in known_modes:
-                raise UnknownNameError(f"No mode is called {mode!r}: {nearest(mode, known_modes)}")
         jobs = {
-            self._key(model, task, known_modes[mode]): (model, task, known_modes[mode])
+            self._key(model, task, mode): (model, task, mode)
             for model in self.models
             for task in tasks
-            for mode in modes
+            for mode in self.modes(modes)
         }
         done = {key: row for key, row in _finished(path).items() if key in jobs} if path else {}
         todo = {key: job for key, job in jobs.items() if key not in done}
@@ -302,6 +298,19 @@ class Discovery:
                 done[key] = row
                 bar.update()
         return [done[key] for key in jobs]
+
+    @staticmethod
+    def modes(names: Sequence[str]) -> list[str]:
+        """Official names of conditions.
+
+        Raises:
+            UnknownNameError: there is no such condition.
+        """
+        known = {**MODES, **{name: name for name in MODES.values()}}
+        for name in names:
+            if name not in known:
+                raise UnknownNameError(f"No mode is called {name!r}: {nearest(name, known)}")
+        return [known[name] for name in names]
 
     def _key(self, model: ChatModel, task: Task, mode: str) -> str:
         settings = [self.user.name, self.judge.name, self.correctness.name, self.second and self.second.name]
