@@ -213,7 +213,7 @@ def _missed(rows: Sequence[Row]) -> dict[str, tuple[float, int]]:
     """Attribute -> share of its wishes that nobody heard of, and how many wishes there were."""
     wanted, heard = Counter[str](), Counter[str]()
     for row in rows:
-        wanted.update(row["preferences"])
+        wanted.update(list(row["preferences"]))  # a mapping would be added value by value
         heard.update(set(row["preferences_expressed"]) & set(row["preferences"]))
     return {name: (1 - heard[name] / count, count) for name, count in sorted(wanted.items())}
 
