@@ -80,7 +80,8 @@ def people_of_kinds(n: int, n_kinds: int, rng: np.random.Generator) -> tuple[lis
         own = drawn()
         kind = kinds[int(rng.integers(n_kinds))] if kinds else own
         merged = {name: value for name, value in kind.items() if rng.random() >= 1 / 6}
-        merged |= {name: value for name, value in own.items() if len(merged) < 6 and name not in merged}
+        for name in [name for name in own if name not in merged][: 6 - len(merged)]:
+            merged[name] = own[name]
         tastes[f"person-{number:03d}"] = merged
     return [Persona(name, "A person of no particular trade.") for name in tastes], tastes
 
