@@ -42,6 +42,7 @@ def test_the_ends_are_0_and_100_and_no_room_is_undefined():
     assert norm_align([1, 2], [3, 3], [3, 3]) == 100
     assert norm_align([2, 2], [1, 1], [3, 3]) == -100
     assert np.isnan(norm_align([1, 3], [2, 2], [2, 2]))
+    assert np.isnan(norm_align([3, 3], [2, 2], [2.5, 2.5]))  # both worse than generic: the formula would say +200
     assert norm_align([1, 1], [2, 1], [3, 2], weights=[2, 0]) == 50
 
 
@@ -51,6 +52,15 @@ def test_losses_ties_and_undefined_pairs_are_counted():
     assert (cell.n_ties, cell.n_undefined, cell.n_pairs) == (1, 2, 4)
     assert cell.gain.estimate == pytest.approx(-0.25)
     assert cell.norm_align.estimate == pytest.approx(100 * -0.25 / 1.0)
+
+
+def test_where_the_room_is_not_clear_of_0_normalised_alignment_has_no_bounds():
+    [wide] = summary(rows([(2, 3, 4, 1)] * 8)).cells
+    assert (wide.norm_align.low, wide.norm_align.high, wide.room.estimate) == (50, 50, 2)
+    [narrow] = summary(rows([(2, 3, 4, 1), (4, 3, 3, 1)] * 3 + [(2, 3, 4, 1)])).cells
+    assert narrow.room.low < 0 < narrow.room.estimate
+    assert np.isfinite(narrow.norm_align.estimate)
+    assert np.isnan(narrow.norm_align.low)
 
 
 def test_a_cell_without_room_is_counted_as_undefined_and_not_as_negative():

@@ -200,7 +200,9 @@ def _sections(found: Summary, dropped: dict[str, int]) -> list[report.Section]:
     if found.negative and len(cells) > 1:
         worse.append(f"NormAlign is below 0 for {report.shown(found.negative, signed=False)} % of models.")
     if found.n_undefined:
-        worse.append(f"NormAlign is undefined for {found.n_undefined} models: knowing everything changes nothing.")
+        worse.append(
+            f"NormAlign is undefined for {found.n_undefined} models: knowing everything is no better than generic."
+        )
     if found.kappa is not None:
         worse.append(f"Agreement of the two judges on the same grade, Cohen's kappa: {found.kappa:.2f}.")
     align = report.Table(
@@ -291,6 +293,7 @@ def _numbers(found: Summary, dropped: dict[str, int]) -> dict[str, Any]:
                 "alignment": {name: number(value) for name, value in cell.align.items()},
                 "accuracy": {name: number(value) for name, value in cell.accuracy.items()},
                 "gain": ends(cell.gain),
+                "room": ends(cell.room),
                 "norm_align": ends(cell.norm_align),
                 "worse_than_generic": ends(cell.worse),
                 "ties": cell.n_ties,

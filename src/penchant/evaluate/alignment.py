@@ -4,7 +4,8 @@ $$\text{NormAlign} = 100\,\frac{PA_{discovery} - PA_{baseline}}{PA_{oracle} - PA
 
 0 is no better than generic, 100 as good as knowing everything, below 0 worse than generic. PA is averaged over all
 answers of a cell *first*: the mean of the ratios of single answers is ruled by those whose denominator is small. Where
-PA of oracle and baseline are the same it is undefined, and said to be.
+the oracle is no better than the baseline it is undefined, and said to be: with a negative denominator the formula would
+praise a talk for making answers worse.
 
 Source:
     Li et al. (2025), PrefDisco, arXiv 2510.00177, sections 3 and 4.
@@ -17,7 +18,7 @@ nan
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,12 +42,12 @@ def norm_align(baseline: ArrayLike, discovery: ArrayLike, oracle: ArrayLike, wei
         weights: how often each pair counts, [pairs]; once without it.
 
     Returns:
-        100 at the oracle, 0 at the baseline; NaN where these two are the same.
+        100 at the oracle, 0 at the baseline; NaN where the oracle is no better than the baseline.
     """
     low, found, high = (np.asarray(values, dtype=np.float64) for values in (baseline, discovery, oracle))
     times = np.ones(len(low)) if weights is None else np.asarray(weights, dtype=np.float64)
     room = float(times @ (high - low))
-    if abs(room) <= _SAME * times.sum():
+    if room <= _SAME * times.sum():
         return float("nan")
     return 100 * float(times @ (found - low)) / room
 
@@ -62,7 +63,9 @@ class Cell:
         align: condition -> mean alignment, 1..5.
         accuracy: condition -> share of right answers, over answers with a judgement.
         gain: alignment of discovery minus baseline, points of 1..5.
-        norm_align: with an interval over problems and people; NaN where undefined.
+        room: alignment of oracle minus baseline, points of 1..5.
+        norm_align: with an interval over problems and people; NaN where undefined. Its bounds are NaN where the room is
+            not clear of 0, since resamples without room have no NormAlign.
         worse: share of pairs that personalising made worse than generic.
         n_ties: pairs with the same alignment in both.
         n_undefined: pairs whose own NormAlign would be undefined.
@@ -79,6 +82,7 @@ class Cell:
     align: dict[str, float]
     accuracy: dict[str, float]
     gain: Interval
+    room: Interval
     norm_align: Interval
     worse: Interval
     n_ties: int
@@ -187,7 +191,10 @@ def _cell(name: str, pairs: Sequence[Mapping[str, Row]], lost: int, level: float
         change = np.where(shared, known[short] - known["baseline"], 0.0)
         return interval(lambda w: float(w @ change / (w @ shared)) if w @ shared else float("nan"))
 
-    room = float((high - low).mean())
+    room = mean(high - low)
+    normalised = interval(lambda w: norm_align(low, found, high, w))
+    if not room.low > 0:
+        normalised = replace(normalised, low=float("nan"), high=float("nan"))
     spread = float(asked.var())
     slope = float(np.cov(asked, found - low, ddof=0)[0, 1]) / spread if spread else float("nan")
     return Cell(
@@ -197,14 +204,15 @@ def _cell(name: str, pairs: Sequence[Mapping[str, Row]], lost: int, level: float
         {short: float(values.mean()) for short, values in align.items()},
         {short: float(np.nanmean(v)) if (~np.isnan(v)).any() else float("nan") for short, v in known.items()},
         mean(found - low),
-        interval(lambda w: norm_align(low, found, high, w)),
+        room,
+        normalised,
         wilson(int((found < low - _SAME).sum()), len(pairs), level),
         int((np.abs(found - low) <= _SAME).sum()),
-        int((np.abs(high - low) <= _SAME).sum()),
+        int((high - low <= _SAME).sum()),
         lost_by("discovery"),
         lost_by("oracle"),
         float(asked.mean()),
-        100 * slope / room if abs(room) > _SAME else float("nan"),
+        100 * slope / room.estimate if room.estimate > _SAME else float("nan"),
         _missed(rows),
     )
 

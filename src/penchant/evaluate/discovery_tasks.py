@@ -283,7 +283,7 @@ def _value_of(preference: Any) -> Any:
 
 _TRADES = (
     "nurse",
-    "retired teacher",
+    "teacher",
     "engineer",
     "student",
     "chef",

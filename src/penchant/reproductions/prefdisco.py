@@ -281,10 +281,11 @@ def _model_note(name: str, found: Mapping[str, Any]) -> str:
     generic, talked, told = (values.mean() for values in align.values())
     share = wilson(worse, n)
     value = norm_align(align["no_prompt"], align["infer_persona"], align["persona_known"])
+    shown = f"{value:.0f}" if np.isfinite(value) else "undefined (knowing everything is no better)"
     return (
         f"{name}: worse {worse}, ties {ties} of {n} ({100 * share.estimate:.0f} % [{100 * share.low:.0f}, "
         f"{100 * share.high:.0f}]; {found['incomplete']} incomplete); alignment {generic:.2f} generic, {talked:.2f} "
-        f"after the talk, {told:.2f} knowing everything, NormAlign {value:.0f}; right "
+        f"after the talk, {told:.2f} knowing everything, NormAlign {shown}; right "
         f"{100 * right['no_prompt']:.0f} %, {100 * right['infer_persona']:.0f} %, "
         f"{100 * right['persona_known']:.0f} %; {found['turns']:.2f} questions asked, "
         f"{100 * found['expressed']:.0f} % of the wishes heard, in {100 * found['malformed']:.0f} % of talks a turn "
@@ -313,18 +314,23 @@ def figure(runs: list[dict[str, Any]]) -> Any:
             label = name if which == "kinds" else None
             left.plot([0, *budgets], [0, *values], style, color=f"C{number}", ms=4, label=label)
     left.plot([], [], ":", color="black", label="everybody a kind of their own")
+    left.set_xticks([0, *budgets])
     left.set_xlabel("questions")
     left.set_ylabel("NormAlign (0 generic, 100 everything known)")
     left.set_title(f"policies of asking in {len(runs)} simulated worlds", fontsize=10)
     left.legend(frameon=False, fontsize=8)
-    for number, (name, found) in enumerate(by_model(runs).items()):
+    talks = by_model(runs)
+    for number, (name, found) in enumerate(talks.items()):
         change = np.sort(found["align"]["infer_persona"] - found["align"]["no_prompt"])
         short = name.removeprefix("llama.cpp/").rsplit("-", 1)[0]
         right.step(np.linspace(0, 100, len(change)), change, color=f"C{number}", where="mid", label=short)
+    right.set_title("real models, simulated people", fontsize=10)
+    if not talks:
+        right.text(0.5, 0.5, "not run: needs scale full", ha="center", transform=right.transAxes)
+        right.set_axis_off()
+        return plot
     right.axhline(0, color="black", lw=0.8)
     right.set_xlabel("talks, worst first (%)")
     right.set_ylabel("alignment after a talk minus generic (1..5)")
-    right.set_title("real models, simulated people" + ("" if by_model(runs) else ": not run"), fontsize=10)
-    if by_model(runs):
-        right.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8)
     return plot
