@@ -1,6 +1,6 @@
 """`penchant evaluate discovery`: does a model find out what people want, and does it answer accordingly?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,8 @@ def discovery(
     report.write(
         out / REPORT,
         title=f"What models find out: {file.name}",
-        lead=f"{len(tasks)} pairs of a problem and a person, three conditions.{simulated} Played by {run.user.name}, "
-        f"graded by {run.judge.name}.",
+        lead=f"{len(tasks)} pairs of a problem and a person, three conditions.{simulated} Who answers "
+        f"questions: {run.user.name}; who grades: {run.judge.name}.",
         sections=sections,
         footer=f"penchant {penchant.__version__}, seed {seed}. Intervals of 95 % resample problems and people.",
     )
@@ -171,6 +171,17 @@ def _tasks(
     return tasks
 
 
+def _short(name: str) -> str:
+    """A model's name without where it lies.
+
+    >>> _short("llama.cpp/SmolLM2.Q4_1-0708"), _short("http://127.0.0.1:8000/v1#llama-3")
+    ('SmolLM2.Q4_1', 'llama-3')
+    """
+    if name.startswith("llama.cpp/"):
+        return name.removeprefix("llama.cpp/").rpartition("-")[0] or name
+    return name.rpartition("#")[2]
+
+
 def _shown(interval: Interval, digits: int = 1, scale: float = 1.0) -> str:
     if not np.isfinite(interval.estimate):
         return "undefined"
@@ -193,7 +204,7 @@ def _warnings(found: Summary, dropped: dict[str, int]) -> list[str]:
 def _sections(found: Summary, dropped: dict[str, int]) -> list[report.Section]:
     cells = found.cells
     worse = [
-        f"{cell.name}: {report.shown(cell.worse, signed=False)} % of talks end worse than the generic answer, "
+        f"{_short(cell.name)}: {report.shown(cell.worse, signed=False)} % of talks end worse than the generic answer, "
         f"{cell.n_ties} of {cell.n_pairs} are ties."
         for cell in cells
     ]
@@ -209,7 +220,7 @@ def _sections(found: Summary, dropped: dict[str, int]) -> list[report.Section]:
         ("model", "pairs", "generic", "after talk", "informed", "gain", "NormAlign [95 %]", "questions"),
         [
             [
-                cell.name,
+                _short(cell.name),
                 f"{cell.n_pairs} ({cell.n_incomplete} lost)" if cell.n_incomplete else str(cell.n_pairs),
                 *(f"{value:.2f}" for value in cell.align.values()),
                 _shown(cell.gain, 2),
@@ -224,7 +235,7 @@ def _sections(found: Summary, dropped: dict[str, int]) -> list[report.Section]:
         ("model", "generic", "after talk", "informed", "cost of the talk, points", "cost of knowing, points"),
         [
             [
-                cell.name,
+                _short(cell.name),
                 *(f"{100 * value:.0f} %" for value in cell.accuracy.values()),
                 _shown(cell.cost, 1, 100),
                 _shown(cell.oracle_cost, 1, 100),
@@ -234,30 +245,27 @@ def _sections(found: Summary, dropped: dict[str, int]) -> list[report.Section]:
         "Share of right answers, of the same responses; below 0, personalising costs correctness.",
     )
     slopes = [
-        f"{cell.name}: a question more goes with {cell.per_question:+.1f} points of NormAlign."
+        f"{_short(cell.name)}: a question more goes with {cell.per_question:+.1f} points of NormAlign."
         for cell in cells
         if np.isfinite(cell.per_question)
     ]
+    over = "with intervals of 95 % over problems and people"
+    gained = _plot(cells, lambda cell: cell.gain, "gain, points", f"What the talk gained in alignment, {over}.")
+    lost = _plot(cells, lambda cell: cell.cost, "change, points of 100", f"Right answers after the talk, {over}.", 100)
     return [
-        report.Section("Alignment", worse, [align], _plots(cells)),
-        report.Section("Correctness", (), [right]),
+        report.Section("Alignment", worse, [align], gained),
+        report.Section("Correctness", (), [right], lost),
         report.Section("What was asked", slopes, [_missed(cells)]),
         report.Section("What was left out", _warnings(found, dropped) or ["Nothing."]),
     ]
 
 
-def _plots(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    drawn = [cell for cell in cells if np.isfinite(cell.gain.low)]
+def _plot(cells: Sequence[Cell], of: Callable[[Cell], Interval], axis: str, said: str, scale: float = 1.0) -> list[Any]:
+    drawn = [cell for cell in cells if np.isfinite(of(cell).low)]
     if not drawn:
         return []
-    svg = report.dots(
-        [cell.name for cell in drawn],
-        [cell.gain for cell in drawn],
-        axis="alignment after the talk minus generic, points of 1 to 5",
-    )
-    return [
-        (svg, "What the talk gained, with intervals of 95 % over problems and people; left of 0 it made answers worse.")
-    ]
+    names = [_short(cell.name) for cell in drawn]
+    return [(report.dots(names, [of(cell) for cell in drawn], axis=axis, scale=scale), said)]
 
 
 def _missed(cells: Sequence[Cell]) -> report.Table:
@@ -272,7 +280,9 @@ def _missed(cells: Sequence[Cell]) -> report.Table:
         ]
         for name in names
     ]
-    return report.Table(("wish", *(cell.name for cell in cells)), rows, "Wishes that the talk did not bring out.")
+    return report.Table(
+        ("wish", *(_short(cell.name) for cell in cells)), rows, "Share of the wishes that the talk did not bring out."
+    )
 
 
 def _numbers(found: Summary, dropped: dict[str, int]) -> dict[str, Any]:
