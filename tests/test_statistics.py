@@ -223,3 +223,16 @@ def test_the_weighted_bootstrap_draws_the_same_for_every_statistic_and_leaves_ou
     assert (often.low, often.high) == (1.0, 1.0)
     with pytest.raises(DataError, match="second one"):
         weighted_bootstrap(lambda w: 0.0, 5, clusters=["a"] * 5)
+
+
+def test_crossed_bootstrap_of_additive_effects_has_the_variance_of_both_factors():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=40), rng.normal(size=30)
+    values = (first[:, None] + second[None, :]).ravel()
+    one, other = np.repeat(np.arange(40), 30), np.tile(np.arange(30), 40)
+    found = statistics.crossed_bootstrap(lambda w: float(w @ values / w.sum()), one, other, n_resamples=4000)
+    expected = 1.96 * np.sqrt(first.var() / 40 + second.var() / 30)
+    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.06)
+    assert found.estimate == pytest.approx(values.mean())
+    with pytest.raises(DataError, match="each factor needs two"):
+        statistics.crossed_bootstrap(lambda w: 0.0, ["a", "a"], ["x", "y"])

@@ -36,6 +36,10 @@ COMMANDS = {
     ),
     "evaluate judge": ("penchant.apps.judge:judge", "How far a judge can be pushed by what should not matter."),
     "evaluate dissect": ("penchant.apps.dissect:dissect", "Which properties of a response move a judge?"),
+    "evaluate discovery": (
+        "penchant.apps.discovery:discovery",
+        "Does a model find out what people want, and answer so?",
+    ),
     "audit": ("penchant.apps.audit:audit", "What feedback can measure, rewards and would teach; a page to look at."),
     "arena": ("penchant.apps.arena.serve:arena", "A live arena: two anonymous systems, people's votes, a leaderboard."),
     "arena-release": ("penchant.apps.arena.release:release", "An arena's votes of one month as open data, anonymised."),

@@ -211,6 +211,14 @@ METHODS: tuple[Method, ...] = (
         "preference_dissection",
     ),
     Method(
+        "discovery",
+        "does a model find out what a person wants, and answer accordingly at no cost in correctness?",
+        "evaluate",
+        "penchant.evaluate.discovery:Discovery",
+        "Li et al. 2025",
+        "prefdisco",
+    ),
+    Method(
         "ranking_accuracy",
         "does the policy rank pairs right, and could it at best?",
         "evaluate",

@@ -3,6 +3,7 @@
 Nothing here trains and nothing here loads a model: numbers in, numbers with intervals out.
 """
 
+from penchant.evaluate.alignment import norm_align
 from penchant.evaluate.calibration import (
     brier,
     fit_temperature,
@@ -11,6 +12,7 @@ from penchant.evaluate.calibration import (
     reliability,
 )
 from penchant.evaluate.describe import ByChat, ByPhrases, Describer, description
+from penchant.evaluate.discovery import Discovery
 from penchant.evaluate.explain import apart, effects, explanation, personal, relearnt, rewarded
 from penchant.evaluate.per_user import per_user_report
 from penchant.evaluate.ranking_accuracy import (
@@ -38,6 +40,7 @@ __all__ = [
     "ByChat",
     "ByPhrases",
     "Describer",
+    "Discovery",
     "Likelihoods",
     "apart",
     "audit",
@@ -55,6 +58,7 @@ __all__ = [
     "length_controlled_win_rate",
     "log_loss",
     "loss_threshold",
+    "norm_align",
     "paired_win_rate",
     "per_user_report",
     "personal",
