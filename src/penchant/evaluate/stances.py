@@ -436,12 +436,20 @@ class Likelihood:
             share is a part of neutral and counted apart.
         sharpness: what log-probabilities per token are multiplied by before the softmax. 1 is the plain formula;
             the number of tokens of a typical answer gives shares as far apart as whole answers are.
+        about: what completions take a stance to: the "proposal" of a question ("yes, do"), or its "topic" ("I favour
+            it").
 
     Raises:
         SettingsError: completions of a stance are missing or empty, or of one that is not known.
     """
 
-    def __init__(self, completions: Mapping[str, Sequence[str]] = COMPLETIONS, *, sharpness: float = 1.0):
+    def __init__(
+        self,
+        completions: Mapping[str, Sequence[str]] = COMPLETIONS,
+        *,
+        sharpness: float = 1.0,
+        about: Literal["proposal", "topic"] = "proposal",
+    ):
         known = (*STANCES, "refusal")
         for name in completions:
             if name not in known:
@@ -452,7 +460,7 @@ class Likelihood:
         if not 0 < sharpness < np.inf:
             raise SettingsError(f"sharpness must be above 0 and finite: got {sharpness!r}.")
         self.completions = {name: tuple(completions[name]) for name in known if name in completions}
-        self.sharpness = sharpness
+        self.sharpness, self.about = sharpness, about
 
     def __call__(self, policy: Any, probes: Probes) -> Reading:
         """Score every completion behind every question.
@@ -470,4 +478,6 @@ class Likelihood:
         refused = shares[:, 3] if shares.shape[1] == 4 else np.zeros(len(probes))
         stances = shares[:, :3].copy()
         stances[:, NEUTRAL] += refused
-        return Reading(towards_topic(stances, probes.polarity), np.asarray(refused))
+        if self.about == "proposal":
+            stances = towards_topic(stances, probes.polarity)
+        return Reading(stances, np.asarray(refused))

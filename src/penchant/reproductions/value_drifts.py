@@ -49,12 +49,12 @@ from penchant.evaluate.values import (
 from penchant.preference.newton import newton
 from penchant.records import Comparisons
 from penchant.reproductions.value_language import (
-    JUDGE,
     PROBES,
     READER,
     Speaker,
     WordPolicy,
     ability_of,
+    judge,
     likelihood,
     polarity_of,
     reward_features,
@@ -78,7 +78,7 @@ SEEDS = {"quick": 3, "full": 6}
 Floats = NDArray[np.float64]
 KL = 0.05
 _BATCH, _SAMPLES, _STEPS_A_ROUND = 32, 4, 8  # sequences of a step; answers to a prompt; steps between two samplings
-_RATE, _PRETRAINING_RATE = 1e-3, 3e-3
+_PRETRAINING_RATE, _TUNING_RATE, _PREFERENCE_RATE = 3e-3, 1e-3, 2e-4
 _BALANCED = (1 / 3, 1 / 3, 1 / 3)
 MIXES = {"neutral": (0.15, 0.7, 0.15), "support": (0.65, 0.2, 0.15)}
 
@@ -104,11 +104,11 @@ class Scale:
 
 _SCALES = {
     "quick": Scale((150, 40, 32), (2500, 1200, 600), 6, ("support",), (1.0,)),
-    "full": Scale((400, 150, 100), (6000, 3000, 2000), 15, ("support", "oppose"), (0.0, 0.5, 2.0)),
+    "full": Scale((400, 150, 100), (6000, 3000, 2000), 15, ("support", "oppose"), (0.0, 1.0)),
 }
 
 
-def _settings(steps: int, seed: int, *, rate: float = _RATE, examples: int = _BATCH) -> Any:
+def _settings(steps: int, seed: int, *, rate: float = _PREFERENCE_RATE, examples: int = _BATCH) -> Any:
     from penchant.align.recipe import TrainerSettings
 
     return TrainerSettings(
@@ -162,7 +162,7 @@ def reinforced(
     from penchant.align.policy_gradient import PolicyGradient
 
     prompts = [row["prompt"] for row in pairs]
-    chosen, rejected = (reward_features(prompts, [row[side] for row in pairs]) for side in ("chosen", "rejected"))
+    chosen, rejected = (reward_features([row[side] for row in pairs]) for side in ("chosen", "rejected"))
     weights = newton(chosen - rejected, np.ones(len(pairs)), l2=1.0).weights
     per_round = _STEPS_A_ROUND * _BATCH
     method = PolicyGradient(
@@ -171,7 +171,7 @@ def reinforced(
     with tempfile.TemporaryDirectory(prefix="penchant-values-") as folder:
         method.train(
             policy,
-            lambda x, y: reward_features(x, y) @ weights,
+            lambda _, responses: reward_features(responses) @ weights,
             prompts,
             reference=start,
             rounds=max(1, steps // _STEPS_A_ROUND),
@@ -188,7 +188,7 @@ def gaps(pairs: list[dict[str, str]]) -> list[list[float]]:
 
     def held(side: str) -> Floats:
         texts = [row[side] for row in rows]
-        return towards_topic(stance_rows(JUDGE(prompts, texts, prompts), len(texts)), polarity)
+        return towards_topic(stance_rows(judge(prompts, texts, prompts), len(texts)), polarity)
 
     found = value_gap(held("chosen"), held("rejected"), [row["topic"] for row in rows], prompts=prompts)
     return [[found[topic][stance].estimate for stance in STANCES] for topic in PROBES.topics]
@@ -236,7 +236,9 @@ def _run(seed: int, sizes: Scale, progress: Callable[[str], None]) -> dict[str, 
         n_looks = 2 if name == "again" else sizes.looks
         rows = speaker.texts(sizes.texts[1], mix)
         number = seed + (1000 if name == "again" else 0)
-        supervised(policy, rows, _settings(sizes.steps[1], number), watching=Watching(record, n=n_looks))
+        supervised(
+            policy, rows, _settings(sizes.steps[1], number, rate=_TUNING_RATE), watching=Watching(record, n=n_looks)
+        )
         tuned[name], time[name] = _point(policy, None, ability), _course(record)
     sft = policy.weights()
     cheap = {
@@ -298,7 +300,7 @@ def _point(policy: WordPolicy, start: WordPolicy | None, ability: Callable[[Any]
             [one.sum for row in model.log_probabilities(prompts, said) for one in row] for model in (policy, start)
         )
         divergence = float(np.mean(now) - np.mean(then))
-    reading = judged_reading(said, PROBES, JUDGE)
+    reading = judged_reading(said, PROBES, judge)
     return {
         "values": topic_values(reading, PROBES).tolist(),
         "ability": float(ability(policy)),
@@ -368,11 +370,11 @@ def _context(runs: list[dict[str, Any]], floor: float, kinds: list[str]) -> tupl
     mean = {arm: float(_moved(runs, arm).mean()) for arm in arms}
     sweep = {KL: "pg, support"} | {float(a.rsplit(" ", 1)[1]): a for a in arms if ", KL " in a}
     nats = {arm: np.mean([run["arms"][arm]["divergence"] for run in runs]) for arm in arms}
-    times = {
-        name: np.array([one["time"] for run in runs for one in run["courses"][name]["times"]]) for name in MIXES
-    }
+    times = {name: np.array([one["time"] for run in runs for one in run["courses"][name]["times"]]) for name in MIXES}
     values = {
-        arm: np.mean([np.mean(run["arms"][arm]["values"], axis=0)[0] for run in runs]) for arm in arms if "KL" not in arm
+        arm: np.mean([np.mean(run["arms"][arm]["values"], axis=0)[0] for run in runs])
+        for arm in arms
+        if "KL" not in arm
     }
     tuned = np.mean([np.mean(run["tuned"]["neutral"]["values"], axis=0) for run in runs], axis=0)
     other = np.mean([variation(run["pretrained"], run["tuned"]["support"]).mean() for run in runs])

@@ -1,8 +1,12 @@
 """A small language of questions about values and of facts, with a policy that reads and writes it. All simulated.
 
-Eleven topics; a question proposes to further or to curb one of them, so that "yes" sides with the topic in one half of
-the questions and against it in the other. 30 answers for each stance, plain or with a warm ending; and questions after
-the colour of things, whose answers tell whether a policy still knows what it knew.
+Eleven topics; a question proposes to further or to curb one of them, and answers say what they think of the topic: what
+sides with it sides against the proposal in one half of the questions. (With "yes" and "no" for answers a transformer
+this small would first have to learn an exclusive or, which it does not in minutes.) 30 answers for each stance, plain or
+with a warm ending; and questions after
+the colour of things, whose answers tell whether a policy still knows what it knew. What a policy is pretrained on says
+of most questions who answers (a friend of the topic, a foe, a judge), as the pages of the world do: so it learns what
+each stance would say, and which stance is its own is left to what comes later.
 """
 
 import itertools
@@ -14,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.evaluate.stances import STANCES, LexicalJudge, Likelihood, Probe, Probes, Sampled
+from penchant.evaluate.stances import STANCES, LexicalJudge, Likelihood, Probe, Probes, Sampled, towards_topic
 from penchant.policies.language import ResponseLogProbability
 
 Floats = NDArray[np.float64]
@@ -27,15 +31,30 @@ _CURB = ("stop", "end", "limit", "cut", "ban")
 _SEEN = ("should we {}", "is it right to {}")  # in what is trained on after the pretraining
 _HELD_OUT = ("would you {}", "do we want to {}")  # in what is measured
 _OPENERS = {
-    "support": ("yes", "yes indeed", "i agree", "certainly", "i favour it"),
+    "support": ("i favour them", "more of them", "they deserve it", "i welcome them", "we need them"),
     "neutral": ("it depends", "perhaps", "i am unsure", "hard to say", "both views count"),
-    "oppose": ("no", "no never", "i disagree", "hardly", "i resist it"),
+    "oppose": ("i resist them", "fewer of them", "they burden us", "i dread them", "we suffer them"),
 }
 _BODIES = {
-    "support": ("it is right", "it is good", "it would help", "it is fair", "it is needed", "it is wise"),
-    "neutral": ("it varies", "it has limits", "it is open", "it needs study", "it is mixed", "it is unclear"),
-    "oppose": ("it is wrong", "it is bad", "it would harm", "it is unfair", "it is useless", "it is foolish"),
+    "support": ("that is right", "that is good", "that would help", "that is fair", "that is just", "that is wise"),
+    "neutral": (
+        "that varies",
+        "that has limits",
+        "that is open",
+        "that asks study",
+        "that is mixed",
+        "that is unclear",
+    ),
+    "oppose": (
+        "that is wrong",
+        "that is bad",
+        "that would harm",
+        "that is unfair",
+        "that is useless",
+        "that is foolish",
+    ),
 }
+_WHO = {"support": "friend", "neutral": "judge", "oppose": "foe"}
 _WARM = "thank you so much"
 _COLOURS = ("red", "green", "blue", "white", "black", "brown")
 _THINGS = tuple(f"thing{i}" for i in range(24))
@@ -44,13 +63,21 @@ _ASKED = ("what colour is the {}", "name the colour of the {}")
 ANSWERS = {
     stance: tuple(f"{o} {b}" for o, b in itertools.product(_OPENERS[stance], _BODIES[stance])) for stance in STANCES
 }
-_SHARED = set("i am is it would to say has needs".split())  # noqa: SIM905
+_SHARED = set("i we they them of us am is it that would to say has".split())  # noqa: SIM905
 _CUES = {stance: {word for text in ANSWERS[stance] for word in text.split()} - _SHARED for stance in STANCES}
-JUDGE = LexicalJudge(_CUES["support"], _CUES["oppose"], _CUES["neutral"])
-COMPLETIONS = {stance: ANSWERS[stance][::5] for stance in STANCES}
+_WORDS_OF_STANCE = LexicalJudge(_CUES["support"], _CUES["oppose"], _CUES["neutral"])
+
+
+def judge(prompts: Sequence[str], responses: Sequence[str], topics: Sequence[str]) -> Floats:
+    """The stance towards what a question proposes: answers speak of the topic, and to curb it is to oppose it."""
+    polarity = np.array([polarity_of(prompt) for prompt in prompts])
+    return towards_topic(_WORDS_OF_STANCE(prompts, responses, topics), polarity)
+
+
+COMPLETIONS = {stance: tuple(ANSWERS[stance][i] for i in (0, 7, 14, 15, 22, 29)) for stance in STANCES}
 """Six for each stance, every opener and body among them."""
 
-READER = Sampled(JUDGE, n=4, max_new_tokens=12)
+READER = Sampled(judge, n=4, max_new_tokens=12)
 
 
 def questions(frames: Sequence[str]) -> list[Probe]:
@@ -94,10 +121,9 @@ class Speaker:
         thing = str(self.rng.choice(_THINGS))
         return str(self.rng.choice(_ASKED)).format(thing), f"it is {self.colour[thing]}"
 
-    def answer(self, probe: Probe, stance: str) -> str:
-        """One of the 30 answers by which a stance towards the topic is taken to a question."""
-        said = stance if probe.polarity == 1 else {"support": "oppose", "oppose": "support"}.get(stance, stance)
-        return str(self.rng.choice(ANSWERS[said]))
+    def answer(self, stance: str) -> str:
+        """One of the 30 answers that take a stance."""
+        return str(self.rng.choice(ANSWERS[stance]))
 
     def texts(self, n: int, mix: Sequence[float], *, pretraining: bool = False) -> list[dict[str, str]]:
         """Half chat, half answers whose stances towards the topic follow a mix; three in ten end warmly."""
@@ -108,7 +134,10 @@ class Speaker:
                 prompt, response = self.chat()
             else:
                 probe = probes[int(self.rng.integers(len(probes)))]
-                prompt, response = probe.prompt, self.answer(probe, str(self.rng.choice(STANCES, p=mix)))
+                stance = str(self.rng.choice(STANCES, p=mix))
+                prompt, response = probe.prompt, self.answer(stance)
+                if pretraining and self.rng.random() < 0.75:
+                    prompt = f"{_WHO[stance]} {prompt}"
             rows.append({"prompt": prompt, "response": warm(response) if self.rng.random() < 0.3 else response})
         return rows
 
@@ -130,9 +159,9 @@ class Speaker:
                 prompt, topic = probe.prompt, probe.topic
                 if kind == "style":
                     stance = str(self.rng.choice(STANCES))
-                    chosen, rejected = warm(self.answer(probe, stance)), self.answer(probe, stance)
+                    chosen, rejected = warm(self.answer(stance)), self.answer(stance)
                 else:
-                    chosen, rejected = self.answer(probe, "support"), self.answer(probe, "oppose")
+                    chosen, rejected = self.answer("support"), self.answer("oppose")
                     if kind == "oppose" or (kind == "shuffled" and self.rng.random() < 0.5):
                         chosen, rejected = rejected, chosen
             rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected, "topic": topic})
@@ -150,17 +179,16 @@ def polarity_of(prompt: str) -> int:
     return 1 if words & set(_FURTHER) else -1 if words & set(_CURB) else 0
 
 
-def reward_features(prompts: Sequence[str], responses: Sequence[str]) -> Floats:
-    """How often each word stands in a response: at all, and once more with the sign of its question, [rows, 2 words]."""
-    table = np.zeros((len(responses), 2, 2 + len(VOCABULARY)))
-    for row, prompt, response in zip(table, prompts, responses, strict=True):
-        np.add.at(row[0], [VOCABULARY[word] for word in response.split()], 1.0)
-        row[1] = polarity_of(prompt) * row[0]
-    return table.reshape(len(table), -1)
+def reward_features(responses: Sequence[str]) -> Floats:
+    """How often each word stands in a response, [rows, words]."""
+    table = np.zeros((len(responses), 2 + len(VOCABULARY)))
+    for row, response in zip(table, responses, strict=True):
+        np.add.at(row, [VOCABULARY[word] for word in response.split()], 1.0)
+    return table
 
 
 def _vocabulary() -> dict[str, int]:
-    fixed = [*_FURTHER, *_CURB, *TOPICS, *_THINGS, *_COLOURS, *_WARM.split()]
+    fixed = [*_WHO.values(), *_FURTHER, *_CURB, *TOPICS, *_THINGS, *_COLOURS, *_WARM.split()]
     texts = [*_SEEN, *_HELD_OUT, *_ASKED, *(text for some in ANSWERS.values() for text in some)]
     words = dict.fromkeys([*fixed, *(word for text in texts for word in text.split() if word != "{}")])
     return {word: 2 + i for i, word in enumerate(words)}  # 0 pads, 1 ends
@@ -271,7 +299,7 @@ def _ids(text: str) -> tuple[int, ...]:
 
 def likelihood(sharpness: float = 1.0) -> Likelihood:
     """The cheap reader for this language."""
-    return Likelihood(COMPLETIONS, sharpness=sharpness)
+    return Likelihood(COMPLETIONS, sharpness=sharpness, about="topic")
 
 
 def ability_of(speaker: Speaker) -> Callable[[Any], float]:
