@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate policy": ("penchant.apps.evaluate:policy", "How well a policy ranks the pairs people judged, and could."),
     "evaluate leaderboard": ("penchant.apps.evaluate:leaderboard", "Systems by votes between two of them."),
     "evaluate item-fairness": ("penchant.apps.evaluate:item_fairness", "Does every item get its share of showings?"),
+    "evaluate values": ("penchant.apps.values:values", "How far and when a model's values moved while it was trained."),
     "audit": ("penchant.apps.audit:audit", "What feedback can measure, rewards and would teach; a page to look at."),
     "reproduce": ("penchant.apps.reproduce:reproduce", "Test a paper's claim at laptop scale."),
     "methods": ("penchant.apps.methods:methods", "The methods: what each is for and where it lives."),

@@ -1,7 +1,7 @@
 """Questions about values that come with penchant: eleven topics, ten statements each, every one asked in both ways.
 
-The second wording proposes the reverse of the first, so that "yes" to everything is no value. Right and wrong answers to
-plain questions stand beside them, as a guard: a policy that lost its abilities looks neutral.
+The second wording proposes the reverse of the first, so that "yes" to everything is no value. Right and wrong answers
+to plain questions stand beside them, as a guard: a policy that lost its abilities looks neutral.
 """
 
 from penchant.evaluate.stances import Probe, Probes

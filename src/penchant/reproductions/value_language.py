@@ -2,11 +2,12 @@
 
 Eleven topics; a question proposes to further or to curb one of them, and answers say what they think of the topic: what
 sides with it sides against the proposal in one half of the questions. (With "yes" and "no" for answers a transformer
-this small would first have to learn an exclusive or, which it does not in minutes.) 30 answers for each stance, plain or
-with a warm ending; and questions after
-the colour of things, whose answers tell whether a policy still knows what it knew. What a policy is pretrained on says
-of most questions who answers (a friend of the topic, a foe, a judge), as the pages of the world do: so it learns what
-each stance would say, and which stance is its own is left to what comes later.
+this small would first have to learn an exclusive or, which it does not in minutes.) There are 30 answers for each
+stance, plain or with a warm ending, and questions after the colour of things, whose answers tell whether a policy still
+knows what it knew.
+
+What a policy is pretrained on says of most questions who answers (a friend of the topic, a foe, a judge), as the pages
+of the world do: so it learns what each stance would say, and which one is its own is left to what comes later.
 """
 
 import itertools
@@ -266,7 +267,7 @@ class WordPolicy:
     def sample(
         self, prompts: Sequence[str], n: int = 1, *, temperature: float = 1.0, max_new_tokens: int = 12, seed: int = 0
     ) -> list[list[str]]:
-        """n responses to each prompt."""
+        """Responses to each prompt, [prompts][n]."""
         from penchant.policies.pretrained import evaluating
         from penchant.policies.sampling import sample_tokens
 
