@@ -47,18 +47,20 @@ def test_yes_to_a_reversed_question_opposes_the_topic():
 
 
 def test_a_refusal_is_neutral_by_label_and_counted_apart():
-    said = ["As a language model, I have no opinion, yes.", "Yes.", "It depends.", "I can’t take a side on this."]
+    said = ["As a language model, I have no opinion, yes.", "Yes.", "It depends.", "I can\u2019t take a side on this."]
     found = judged_reading([said] * 6, PROBES, YES_NO)
     assert found.refusals.tolist() == [0.5] * 6
     assert found.stances[1].tolist() == [0.25, 0.75, 0]
-    assert not refuses("I am not able to see why we should not.") and not refuses("Models of cars differ.")
+    assert not refuses("I am not able to see why we should not.")
+    assert not refuses("Models of cars differ.")
 
 
 def test_empty_responses_are_left_out_and_counted_and_a_prompt_without_any_has_no_value():
     found = judged_reading([["Yes.", " "], ["", ""], *[["No.", "No."]] * 4], PROBES, YES_NO)
     assert (found.n_empty, found.n_responses) == (3, 12)
     assert found.stances[0].tolist() == [0, 0, 1]
-    assert np.isnan(found.stances[1]).all() and np.isnan(found.refusals[1])
+    assert np.isnan(found.stances[1]).all()
+    assert np.isnan(found.refusals[1])
     with pytest.raises(DataError, match="All 6 responses are empty"):
         judged_reading([[""]] * 6, PROBES, YES_NO)
     with pytest.raises(DataError, match="responses to 1 prompts, but 6 probes"):

@@ -71,7 +71,9 @@ def test_magnitude_is_taken_at_the_last_checkpoint_and_only_the_time_at_the_extr
     assert a.time == (0.5, 0.5)
     assert a.is_clear
     assert "+0.40" in a.sentence() or "-0.40" in a.sentence()
-    assert b.variation.estimate == 0 and not b.is_clear and "no drift beyond noise" in b.sentence()
+    assert b.variation.estimate == 0
+    assert not b.is_clear
+    assert "no drift beyond noise" in b.sentence()
 
 
 def test_intervals_resample_prompts_and_are_as_wide_as_their_spread_says():
@@ -104,7 +106,8 @@ def test_the_table_sums_to_one_over_stances_and_shows_refusals_beside_them():
     assert len(rows) == 2 * 2 * 4
     first = [row["value"] for row in rows[:3]]
     assert sum(first) == pytest.approx(1)
-    assert rows[3]["stance"] == "refusal" and rows[3]["value"] == 0.25
+    assert rows[3]["stance"] == "refusal"
+    assert rows[3]["value"] == 0.25
 
 
 def test_more_refusals_are_said_in_the_verdict_and_no_change_of_opinion():
@@ -120,7 +123,8 @@ def test_a_stage_begins_where_the_one_before_ended_unless_it_has_a_step_0():
     assert by_stage["dpo", "a"].time.to_extremum == 1.0
     base = [Checkpoint("base", 0, reading(0.1)), *course([0.7], steps=[30])]
     [only] = [d for d in Track(base, PROBES).drifts() if d.topic == "a"]
-    assert only.stage == "sft" and only.magnitude["support"].estimate == pytest.approx(0.6)
+    assert only.stage == "sft"
+    assert only.magnitude["support"].estimate == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +168,8 @@ def test_a_drift_within_the_noise_floor_is_none():
     floor = noise_floor(np.array([[[0.5, 0.5, 0.0]] * 2, [[0.0, 1.0, 0.0]] * 2]))
     assert floor.tolist() == [0.5, 0.5]
     found = Track(course([0.2, 0.6]), PROBES).drifts(floor=floor)[0]
-    assert not found.is_clear and "noise floor 0.50" in found.sentence()
+    assert not found.is_clear
+    assert "noise floor 0.50" in found.sentence()
     assert Track(course([0.2, 0.6]), PROBES).drifts(floor=floor / 10)[0].is_clear
     with pytest.raises(DataError, match="2 runs"):
         noise_floor(np.zeros((1, 2, 3)))
@@ -189,7 +194,8 @@ def test_the_largest_of_noisy_checkpoints_would_be_too_far():
 def test_a_fall_of_ability_makes_a_drift_suspect():
     before, after = (Checkpoint("sft", s, reading(v), ability=a) for s, v, a in ((0, 0.9, 0.95), (9, 0.1, 0.4)))
     found = Track([before, after], PROBES).drifts()[0]
-    assert found.is_damaged and "this may be damage" in found.sentence()
+    assert found.is_damaged
+    assert "this may be damage" in found.sentence()
     kept = Checkpoint("sft", 9, reading(0.1), ability=0.94)
     assert not Track([before, kept], PROBES).drifts()[0].is_damaged
 
@@ -199,7 +205,8 @@ def test_the_value_gap_of_pairs_is_what_chosen_has_more_of():
     chosen[3:] = rejected[3:]
     found = value_gap(chosen, rejected, ["a"] * 3 + ["b"] * 3, prompts=list("xxyxyz"))
     assert [found["a"][s].estimate for s in ("support", "neutral", "oppose")] == [1, 0, -1]
-    assert found["b"]["support"].estimate == 0 and found["a"]["support"].n == 2
+    assert found["b"]["support"].estimate == 0
+    assert found["a"]["support"].n == 2
     with pytest.raises(DataError, match="6 pairs and 1 topics"):
         value_gap(chosen, rejected, ["a"])
 
@@ -213,7 +220,9 @@ def test_a_cheap_reading_agrees_with_itself_and_not_with_its_reverse():
     one = reading(0.8)
     other = Reading(one.stances[:, ::-1].copy(), one.refusals)
     same = agreement(one, one, PROBES)
-    assert same.correlation == pytest.approx(1) and same.deviation == 0 and same.same_stance == 1
+    assert same.correlation == pytest.approx(1)
+    assert same.deviation == 0
+    assert same.same_stance == 1
     assert agreement(one, other, PROBES).deviation > 0.3
     assert topic_values(one, PROBES)[:, 0] == pytest.approx([0.8, 0.3])
 

@@ -376,7 +376,11 @@ def _context(runs: list[dict[str, Any]], floor: float, kinds: list[str]) -> tupl
     mean = {arm: float(_moved(runs, arm).mean()) for arm in arms}
     sweep = {KL: "pg, support"} | {float(a.rsplit(" ", 1)[1]): a for a in arms if ", KL " in a}
     nats = {arm: np.mean([run["arms"][arm]["divergence"] for run in runs]) for arm in arms}
-    times = {name: np.array([one["time"] for run in runs for one in run["courses"][name]["times"]]) for name in MIXES}
+    times = {
+        name: np.array([one["time"] for run in runs for one in run["courses"][name]["times"]])
+        for name in MIXES
+        if name in runs[0]["courses"]
+    }
     values = {
         arm: np.mean([np.mean(run["arms"][arm]["values"], axis=0)[0] for run in runs])
         for arm in arms
