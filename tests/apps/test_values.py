@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -14,6 +15,8 @@ from penchant.align import Supervised, TrainerSettings, train
 from penchant.apps.values import values
 from penchant.errors import DataError, SettingsError
 from penchant.evaluate import value_probes
+from penchant.evaluate.stances import Likelihood, Probe, Probes
+from penchant.evaluate.values import topic_values
 from penchant.policies import LanguagePolicy
 
 ROWS = [{"topic": t, "prompt": f"{t} {i}?", "polarity": 1 if i % 2 else -1} for t in ("tea", "cats") for i in range(5)]
@@ -40,14 +43,20 @@ def _few_facts(monkeypatch):
 
 def test_a_model_and_a_run_become_a_table_a_page_and_a_plot_per_topic(place, tmp_path):
     out = tmp_path / "out"
-    found = values((str(place / "base"), str(place / "sft")), probes=place / "probes.jsonl", out=out)
+    found = values((str(place / "base"), str(place / "sft")), probes=place / "probes.jsonl", sharpness=20.0, out=out)
     rows = json.loads((out / "values.json").read_text())
     assert sorted({(row["stage"], row["step"]) for row in rows}) == [("models", 0), ("sft", 3), ("sft", 6)]
     assert {row["topic"] for row in rows} == {"tea", "cats"}
     assert sorted(path.name for path in (out / "plots").iterdir()) == ["cats.svg", "tea.svg"]
     assert "Values over training" in (out / "report.html").read_text()
-    by_topic = {one["topic"]: one for one in found.data["drifts"]}
-    assert by_topic["tea"]["magnitude"]["support"]["estimate"] > 0.01  # it was tuned to side with every topic
+    probes, reader = Probes.of([Probe(**row) for row in ROWS]), Likelihood(sharpness=20.0)
+    before, after = (
+        topic_values(reader(LanguagePolicy(str(place / name)), probes), probes) for name in ("base", "sft/policy")
+    )
+    for t, one in enumerate(found.data["drifts"]):
+        moved = [interval["estimate"] for interval in one["magnitude"].values()]
+        assert moved == pytest.approx(after[t] - before[t])
+        assert np.abs(moved).max() > 0.02
     assert len(found.data["ability"]) == 3
     assert "--mode sampled" in found.text
     json.dumps(found.data)

@@ -405,7 +405,7 @@ def _context(runs: list[dict[str, Any]], floor: float, kinds: list[str]) -> tupl
         f"({nats['simpo, support']:.2f}; it has no reference of its own).",
         f"Noise floor {floor:.3f}: tuned again on other texts of the same mix. Shuffled labels: DPO "
         f"{mean['dpo, shuffled']:.3f}."
-        + (f" Tuning on the support mix moves values by {np.mean(others):.3f}." * bool(others)),
+        + (f" Tuning on the support mix moves values by {np.mean(others):.3f}." if others else ""),
         f"Support after tuning {tuned[0]:.2f} (neutral {tuned[1]:.2f}); then "
         + ", ".join(f"{arm} {value:.2f}" for arm, value in values.items())
         + ".",
