@@ -40,6 +40,7 @@ COMMANDS = {
         "penchant.apps.discovery:discovery",
         "Does a model find out what people want, and answer so?",
     ),
+    "evaluate values": ("penchant.apps.values:values", "How far and when a model's values moved while it was trained."),
     "audit": ("penchant.apps.audit:audit", "What feedback can measure, rewards and would teach; a page to look at."),
     "arena": ("penchant.apps.arena.serve:arena", "A live arena: two anonymous systems, people's votes, a leaderboard."),
     "arena-release": ("penchant.apps.arena.release:release", "An arena's votes of one month as open data, anonymised."),

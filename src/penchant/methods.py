@@ -219,6 +219,14 @@ METHODS: tuple[Method, ...] = (
         "prefdisco",
     ),
     Method(
+        "value_drifts",
+        "how far and when a model's values move over the checkpoints of its training",
+        "evaluate",
+        "penchant.evaluate.values:Track",
+        "Bhatia et al. 2025",
+        "value_drifts",
+    ),
+    Method(
         "ranking_accuracy",
         "does the policy rank pairs right, and could it at best?",
         "evaluate",

@@ -1,18 +1,22 @@
-"""What a run shows while it trains, and how it is stopped."""
+"""What a run shows while it trains, who looks at its policy meanwhile, and how it is stopped."""
 
+import math
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 import transformers
 from tqdm import tqdm
 
 from penchant.align.checkpoints import checkpoint_at
 from penchant.align.processes import largest
+from penchant.errors import SettingsError
 
 
 class Bar(transformers.TrainerCallback):
@@ -34,6 +38,65 @@ class Bar(transformers.TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Leave it on the screen."""
         self.bar.close()
+
+
+def log_spaced(n_steps: int, n: int) -> list[int]:
+    """At most n different steps from 0 to the last, as evenly spaced in their logarithm as whole numbers allow.
+
+    Args:
+        n_steps: the last step.
+        n: how many, at least 2.
+
+    >>> log_spaced(300, 6)
+    [0, 1, 4, 17, 72, 300]
+    """
+    shares = [place / max(1, n - 2) for place in range(n - 1)]
+    return sorted({0, n_steps, *(round(math.exp(share * math.log(n_steps))) for share in shares)})
+
+
+class Watching(transformers.TrainerCallback):
+    """Looks at the policy while it trains: before the first step, after the last, and densely early in between.
+
+    What is computed is the caller's business (`penchant.evaluate.values.Recorder` reads values, for one); it is called
+    in the first process only, without gradients and dropout, and must leave torch's random numbers as they are. A
+    resumed run looks at the steps that are left.
+
+    Args:
+        look: called with the number of steps taken.
+        n: how often, at most; at least 2.
+        steps: at which instead.
+
+    Raises:
+        SettingsError: n is below 2.
+    """
+
+    def __init__(self, look: Callable[[int], None], *, n: int = 15, steps: Collection[int] | None = None) -> None:
+        if n < 2:
+            raise SettingsError(f"Watching needs n >= 2, a look before and one after: got {n!r}.")
+        self.look, self.n, self.steps = look, n, steps
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Choose the steps, and look before the first."""
+        self.chosen = set(log_spaced(state.max_steps, self.n) if self.steps is None else self.steps)
+        if state.global_step == 0:
+            self._look(args, 0, model)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Look, if it is time."""
+        self._look(args, state.global_step, model)
+
+    def _look(self, args: Any, step: int, model: Any) -> None:
+        if step not in self.chosen or args.process_index != 0:
+            return
+        was_training, cached = model.training, model.config.use_cache
+        model.config.use_cache = True  # sampling needs it; training has switched it off
+        model.eval()
+        try:
+            with torch.no_grad():
+                self.look(step)
+        finally:
+            model.train(was_training)
+            model.config.use_cache = cached
 
 
 class Safekeeping(transformers.TrainerCallback):

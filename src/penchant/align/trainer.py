@@ -29,7 +29,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
 
 from penchant.align.batches import Aligner, Batch, Collator, Shares, encode, plan
-from penchant.align.callbacks import Bar, Safekeeping
+from penchant.align.callbacks import Bar, Safekeeping, Watching
 from penchant.align.checkpoints import POLICY, STATE, Start, checkpoint_at, find_start, held, remove_old
 from penchant.align.processes import meet, of_first
 from penchant.align.recipe import RUN, TrainerSettings, arguments_of, recipe_of
@@ -82,6 +82,7 @@ def train(
     held_out: Any = None,
     cache: RowCache | None = None,
     progress: bool = True,
+    watching: Watching | None = None,
 ) -> TrainResult:
     """Train a policy in place, and keep checkpoints and the result in a folder.
 
@@ -100,6 +101,7 @@ def train(
         held_out: records to evaluate on; by default `settings.held_out` decides.
         cache: of reference log-probabilities; by default the one shared by all runs of this account.
         progress: whether to say on stderr where the run begins, and to show a bar.
+        watching: looks at the policy at some steps; a finished run is not looked at again.
 
     Returns:
         The result; `policy.model` holds the trained weights (under FSDP they are in `result.policy` only).
@@ -153,6 +155,8 @@ def train(
                 write_json(folder / RUN, recipe)
             if aligner.needs_reference:
                 loop.learn_reference(cache, resumes=start.checkpoint is not None)
+            if watching is not None:
+                loop.add_callback(watching)
             result = loop.run(bar=progress and is_first)
             if is_first:
                 write_json(folder / RUN, recipe | {"result": result})

@@ -263,6 +263,31 @@ def matrix(names: Sequence[str], shares: Sequence[Sequence[float | None]], *, ax
     return _svg(figure)
 
 
+def course(lines: Mapping[str, Sequence[Point]], *, axis: str, ylabel: str, stages: Mapping[str, float]) -> str:
+    """Shares in [0, 1] with bands along a course of stages, as SVG.
+
+    Args:
+        lines: name -> points in order.
+        axis: what goes on to the right.
+        ylabel: what the shares are.
+        stages: name -> where each begins.
+    """
+    figure, axes = _axes(2.9)
+    for (name, points), colour in zip(lines.items(), _COLOURS, strict=False):
+        places, *values = zip(*points, strict=True)
+        estimate, low, high = values
+        axes.fill_between(places, low, high, color=colour, alpha=0.12, lw=0)
+        axes.plot(places, estimate, "o-", color=colour, lw=1.6, ms=3.5, label=name)
+    for name, begin in stages.items():
+        axes.axvline(begin, color="#7a8696", lw=0.8, ls=":")
+        axes.annotate(name, (begin, 1.0), xytext=(3, 2), textcoords="offset points", fontsize=8, color="#7a8696")
+    axes.set_ylim(0, 1)
+    axes.set_xlabel(axis)
+    axes.set_ylabel(ylabel)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+    return _svg(figure)
+
+
 def places(points: Sequence[tuple[float, float, str]], *, axis: str, ylabel: str, mark: float) -> str:
     """Names at their places, as SVG: green above the mark, red below.
 
