@@ -250,6 +250,14 @@ METHODS: tuple[Method, ...] = (
         "Wang et al. 2025",
         "judging_bias",
     ),
+    Method(
+        "leaderboard",
+        "systems by votes between two of them, with intervals",
+        "evaluate",
+        "penchant.evaluate.leaderboard:leaderboard",
+        "Kim et al. 2025",
+        "music_arena",
+    ),
 )
 
 
