@@ -488,9 +488,9 @@ def _context(runs: list[dict[str, Any]]) -> tuple[str, ...]:
         + ".",
         f"Simulated: mean tau over all numbers of votes: {taus}.",
         f"Simulated: the rule on listening drops {dropped['inattentive']:.0f} % of inattentive and "
-        f"{dropped['attentive']:.0f} % of attentive votes; error in points goes from {errors} votes. A point of "
-        f"the truth is {slopes['all']:.2f} points of the score with all votes and {slopes['gated']:.2f} with the rule, at "
-        "3,000 votes: random votes draw scores together, which at few votes costs less than the votes dropped.",
+        f"{dropped['attentive']:.0f} % of attentive votes; error in points goes from {errors} votes.",
+        f"Simulated: at 3,000 votes a point of the truth is {slopes['all']:.2f} points of the score with all votes and "
+        f"{slopes['gated']:.2f} with the rule: random votes draw scores together, which shrinks what chance adds, too.",
     ]
     for name in runs[0]["halves"]:
         halves = np.concatenate([run["halves"][name] for run in runs])
