@@ -56,6 +56,12 @@ def test_true_scores_are_what_a_board_of_very_many_attentive_votes_arrives_at(he
     assert np.abs(reproduction.board(votes)[0] - true_scores(here)).max() > 12  # inattentive votes are another matter
 
 
+def test_true_scores_are_those_of_attentive_people_alone(here):
+    contrary = np.where(here.inattentive[:, None], -here.liking, here.liking)
+    assert true_scores(replace(here, liking=contrary)) == pytest.approx(true_scores(here))
+    assert true_scores(replace(here.attentive(), liking=contrary)) != pytest.approx(true_scores(here))
+
+
 def test_systems_that_do_not_sing_never_answer_a_prompt_with_lyrics():
     rng = np.random.default_rng(2)
     among = able(5000, rng)
