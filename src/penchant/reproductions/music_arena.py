@@ -529,7 +529,8 @@ def figure(runs: list[dict[str, Any]]) -> "Figure":
     error.set(title="C  error of scores", ylabel="points", ylim=(0, None))
     for rule in RULES:
         votes = np.sort(_needed(runs, rule), axis=None)
-        race.step(votes, np.arange(1, len(votes) + 1) / len(votes), where="post", label=rule)
+        there = votes[votes < runs[0]["most"]]
+        race.step(there, np.arange(1, len(there) + 1) / len(votes), where="post", label=rule)
     race.set(
         title=f"D  races that reached tau of {ENOUGH:g}",
         xlabel="votes",
