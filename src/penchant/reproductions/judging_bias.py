@@ -33,7 +33,8 @@ from penchant.cache import RowCache
 from penchant.encoders import Cached, MiniLM
 from penchant.errors import MissingExtraError
 from penchant.evaluate.cues import Item, items_of
-from penchant.evaluate.judge_bias import BIASES, BiasAudit, items_needed, judge_bias
+from penchant.evaluate.judge_bias import BiasAudit, items_needed, judge_bias
+from penchant.evaluate.judge_design import BIASES
 from penchant.evaluate.judges import Judge, LetterJudge, RewardJudge, Similarity
 from penchant.evaluate.planted_judge import PlantedJudge, planted_items
 from penchant.reproductions.real_data import real_data
