@@ -12,7 +12,8 @@ placebo's, is above 0, and the system prompt makes the pull smaller. Only the la
 reads no system prompt. These are not good judges, and at this size the claim may fail.
 
 B failed here: naming an option in a neutral line (the placebo) drew the language model to it by about 6 points, the
-fake majority by about 1, so that what it said of people did not add to that. What moves this model most is a letter (A), not a place.
+fake majority by about 1, so that what it said of people did not add to that. What moves this model most is a
+letter (A), not a place.
 
 The paper's comparison of reasoning models with plain ones needs large models (`penchant evaluate judge FILE --judge
 URL#MODEL`) and is not claimed here. In the simulation a bias of 5 points is a change of 5 points in how often the
