@@ -11,9 +11,8 @@ two outputs against the output for another instruction. Claim: the bandwagon's p
 placebo's, is above 0, and the system prompt makes the pull smaller. Only the language model can fulfil it: a cosine
 reads no system prompt. These are not good judges, and at this size the claim may fail.
 
-B failed here: naming an option in a neutral line (the placebo) drew the language model to it by about 6 points, the
-fake majority by about 1, so that what it said of people did not add to that. What moves this model most is a
-letter (A), not a place.
+B failed here: a neutral line that names an option (the placebo) draws the language model to it, and a fake majority
+draws it less. What moves this model most is a letter (A), not a place.
 
 The paper's comparison of reasoning models with plain ones needs large models (`penchant evaluate judge FILE --judge
 URL#MODEL`) and is not claimed here. In the simulation a bias of 5 points is a change of 5 points in how often the
