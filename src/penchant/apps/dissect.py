@@ -105,9 +105,8 @@ def dissect(
         )
     lines += _explained(pairs, first, explain)
     taught = _teach(pairs, first, out)
-    lines.append(
-        f"To push {name}: {wish(first.ranked, first.weights[[first.names.index(one) for one in first.ranked]])} Or train on {taught['kept']} pairs in {out}."
-    )
+    wished = wish(first.ranked, first.weights[[first.names.index(one) for one in first.ranked]])
+    lines.append(f"To push {name}: {wished} Or train on {taught['kept']} pairs in {out}.")
     lines += [shown_drops(dropped)] if dropped else []
     numbers = {
         "dissections": [_numbers(*who, one) for who, one in found.items()],
