@@ -38,4 +38,5 @@ bench: install  ## ours beside the strongest peers on the same work
 soak: install  ## training and imports killed over and over end as if left alone; malformed files stop nothing
 	$(BIN)/python benchmarks/soak_train.py --kills 200 --json docs/benchmarks/soak_train.json
 	$(BIN)/python benchmarks/soak_import.py --kills 1000 --json docs/benchmarks/soak_import.json
+	$(BIN)/python benchmarks/arena.py
 	$(BIN)/python tests/feedback/malformed.py --inputs 10000 --json docs/benchmarks/fuzz_import.json
