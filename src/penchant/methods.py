@@ -210,6 +210,14 @@ METHODS: tuple[Method, ...] = (
         "Chen et al. 2024",
         "ranking_accuracy",
     ),
+    Method(
+        "music_arena",
+        "scores of systems that people heard against each other, with intervals",
+        "evaluate",
+        "penchant.evaluate.leaderboard:leaderboard",
+        "Kim et al. 2025",
+        "music_arena",
+    ),
 )
 
 
