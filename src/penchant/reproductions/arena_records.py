@@ -1,4 +1,4 @@
-"""Real votes and published boards for a leaderboard: is the order of systems the same in halves, do old boards parse?"""
+"""Real votes and published boards: is the order of systems the same in halves of votes, do published boards parse?"""
 
 import gzip
 import json
