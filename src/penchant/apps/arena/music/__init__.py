@@ -13,13 +13,13 @@ systems:
     modality: audio
     path: penchant.apps.arena.music:chorale
     training_data: none; rules of harmony
-    max_duration: 600
+    max_duration: 300
   groove:
     kind: python
     modality: audio
     path: penchant.apps.arena.music:groove
     training_data: none; Markov chains and Euclidean rhythms
-    max_duration: 600
+    max_duration: 300
 ```
 
 `penchant arena --systems music.yaml` runs it. Any system behind HTTP takes part alike:
@@ -34,6 +34,7 @@ systems:
 ```
 """
 
+from penchant.apps.arena.disguise import RATE
 from penchant.apps.arena.music import composers, sound
 from penchant.apps.arena.music.brief import brief, generator
 from penchant.apps.arena.systems import Artefact, Request
@@ -62,4 +63,4 @@ def groove(request: Request, *, soundfont: str | None = None) -> Artefact:
 
 def _sounding(score: composers.Score, soundfont: str | None) -> Artefact:
     samples = sound.played(score, font=soundfont)
-    return Artefact("audio/wav", sound.wav(samples), seconds=len(samples) / sound.RATE)
+    return Artefact("audio/wav", sound.wav(samples), seconds=len(samples) / RATE)

@@ -39,6 +39,10 @@ def application(generate: Generate) -> FastAPI:
 @click.option("--port", type=click.IntRange(1, 65535), default=8100, show_default=True)
 def main(system: str, port: int) -> None:
     """Serve a music system to arenas on this machine."""
+    try:
+        SYSTEMS[system](Request("", "audio", duration=1))  # what is missing shows now, not at the first battle
+    except PenchantError as error:
+        raise click.ClickException(str(error)) from error
     uvicorn.run(application(SYSTEMS[system]), host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 

@@ -10,7 +10,7 @@ Source:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from penchant.apps.arena.music.brief import PROGRAMS, Brief
 Pitches = NDArray[np.int64]
 
 DRUMS = -1  # instead of a program
+_BASS = 33  # the program of an electric bass
 _KICK, _SNARE, _HAT, _CRASH = 36, 38, 42, 49
 _RANGES = ((40, 60), (48, 67), (55, 74), (60, 81))  # bass, tenor, alto, soprano, as MIDI counts
 _LEAPS = (12, 7, 7, 9)  # semitones, in the same order
@@ -32,8 +33,15 @@ _DEGREES = {"t": ((0, 5, 2), (0.65, 0.25, 0.1)), "s": ((3, 1), (0.55, 0.45)), "d
 
 # Of the groove: how likely each degree follows another, columns I ii iii IV V vi.
 _FOLLOWS = np.array(
-    [[0, 1, 1, 4, 4, 4], [1, 0, 0, 2, 5, 1], [0, 1, 0, 3, 0, 4], [3, 1, 0, 0, 4, 2], [4, 0, 0, 3, 0, 3], [1, 2, 1, 5, 3, 0]]
-)  # fmt: skip
+    [
+        [0, 1, 1, 4, 4, 4],
+        [1, 0, 0, 2, 5, 1],
+        [0, 1, 0, 3, 0, 4],
+        [3, 1, 0, 0, 4, 2],
+        [4, 0, 0, 3, 0, 3],
+        [1, 2, 1, 5, 3, 0],
+    ]
+)
 
 
 class Note(NamedTuple):
@@ -203,8 +211,8 @@ def _voicings(degree: int, brief: Brief, *, is_close: bool) -> Pitches:
 
 def _taste(ways: Pitches, rng: np.random.Generator) -> NDArray[np.float64]:
     """Cost of each voicing: voices in the middle of their ranges, and a little chance, so that pieces differ."""
-    middle = np.mean(_RANGES, axis=1)
-    return np.abs(ways - middle).sum(axis=1) / 6 + rng.uniform(0, 3, len(ways))
+    off: NDArray[np.float64] = np.abs(ways - np.mean(_RANGES, axis=1)).sum(axis=1)
+    return off / 6 + rng.uniform(0, 3, len(ways))
 
 
 def _motion(before: Pitches, after: Pitches, brief: Brief) -> NDArray[np.float64]:
@@ -266,9 +274,6 @@ def groove(brief: Brief, rng: np.random.Generator) -> Score:
         notes.append(Note(start, end - start, _CRASH, 80, 3))
     programs = [PROGRAMS[name] for name in brief.instruments]
     return Score(brief.bpm, brief.seconds, (*programs, _BASS, DRUMS), tuple(sorted(notes)))
-
-
-_BASS = 33  # fingered electric bass
 
 
 def euclid(n_onsets: int, n_steps: int) -> NDArray[np.bool_]:
