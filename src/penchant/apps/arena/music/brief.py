@@ -25,7 +25,7 @@ _TONICS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 
 # Programs of General MIDI, counted from 0.
 PROGRAMS = {
-    "piano": 0, "harpsichord": 6, "music box": 10, "vibraphone": 11, "marimba": 12, "organ": 19, "accordion": 21,
+    "piano": 0, "harpsichord": 6, "music box": 10, "vibraphone": 11, "marimba": 12, "organ": 19,
     "guitar": 24, "violin": 40, "cello": 42, "harp": 46, "strings": 48, "choir": 52, "trumpet": 56, "brass": 61,
     "saxophone": 65, "oboe": 68, "clarinet": 71, "flute": 73, "synth": 81,
 }  # fmt: skip
@@ -41,7 +41,7 @@ _MOODS: tuple[tuple[str, Mode, float, float, Texture, tuple[str, ...]], ...] = (
     ("lofi chill study mellow cosy", "major", 78, 0.4, "broken", ("vibraphone", "piano", "guitar")),
     ("jazz swing blues smoky", "major", 116, 0.6, "broken", ("saxophone", "vibraphone", "trumpet")),
     ("march triumphant anthem royal victory", "major", 108, 0.7, "repeated", ("trumpet", "brass", "organ")),
-    ("folk country celtic rustic", "major", 112, 0.7, "broken", ("violin", "accordion", "guitar")),
+    ("folk country celtic rustic", "major", 112, 0.7, "broken", ("violin", "harp", "guitar")),
     ("hymn church sacred solemn baroque chorale", "major", 76, 0.2, "held", ("organ", "choir", "harpsichord")),
 )  # fmt: skip
 
@@ -104,7 +104,7 @@ def brief(request: Request, rng: np.random.Generator) -> Brief:
     seconds = SECONDS if request.duration is None else request.duration
     if not 1 <= seconds <= LONGEST:
         raise DataError(f"`duration` must be between 1 and {LONGEST:g} seconds: got {seconds!r}.")
-    text = " ".join(re.findall(r"[a-z0-9#']+", request.prompt.lower().replace("-", "")))
+    text = " ".join(re.findall(r"[a-z0-9#']+", _plain(request.prompt)))
     without = set(re.findall(r"\b(?:no|without) (\w+)", text))
     text = re.sub(r"\b(?:no|without) \w+", "", text)
     words = set(text.split())
@@ -131,6 +131,12 @@ def brief(request: Request, rng: np.random.Generator) -> Brief:
         instruments=(*named, *(others[place] for place in rng.permutation(len(others))), *spare)[:2],
         drums=not without & {"drums", "drum", "percussion", "beat", "beats"},
     )
+
+
+def _plain(prompt: str) -> str:
+    for sign, plain in (("lo-fi", "lofi"), ("-", " "), ("\u266f", "#"), ("\u266d", "b")):
+        prompt = prompt.lower().replace(sign, plain)
+    return prompt
 
 
 def _wanted(request: Request) -> str:

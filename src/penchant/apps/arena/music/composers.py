@@ -159,7 +159,7 @@ def four_voices(brief: Brief, n_chords: int, rng: np.random.Generator) -> Pitche
     """Bass, tenor, alto and soprano of a progression: the smoothest way that keeps every rule, by dynamic programming.
 
     Rules: every chord complete, no leading note twice, no voice crossing or overlapping, no parallel fifths, octaves or
-    unisons, no augmented second or tritone and no wide leap in a voice, the leading note rises to the tonic.
+    unisons, no augmented second, tritone, seventh or wider leap in a voice, the leading note rises to the tonic.
 
     Returns:
         MIDI numbers, [chords, 4].
@@ -220,7 +220,7 @@ def _motion(before: Pitches, after: Pitches, brief: Brief) -> NDArray[np.float64
     old, new = before[:, None], after[None]
     moves = new - old
     size = np.abs(moves)
-    broken = (size > _LEAPS).any(axis=2) | (size == 6).any(axis=2)
+    broken = ((size > _LEAPS) | np.isin(size, (6, 10, 11))).any(axis=2)  # no tritone, no seventh
     broken |= (new[..., :-1] > old[..., 1:]).any(axis=2) | (new[..., 1:] < old[..., :-1]).any(axis=2)
     for low, high in combinations(range(4), 2):
         interval, next_interval = (old[..., high] - old[..., low]) % 12, (new[..., high] - new[..., low]) % 12
