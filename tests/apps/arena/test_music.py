@@ -233,6 +233,25 @@ def test_every_instrument_sounds_at_the_written_pitch_and_time(name):
 
 
 @needs_sound
+@pytest.mark.parametrize("bpm", [60.0, 97.0, 174.0])
+def test_beats_far_into_a_piece_fall_on_the_tempo(bpm):
+    beat = 48
+    note = composers.Note(beat, 1.0, 69, 120, 0)
+    score = composers.Score(bpm, (beat + 2) * 60 / bpm, (PROGRAMS["marimba"],), (note,))
+    first = np.flatnonzero(np.abs(sound.played(score)).max(axis=1) > 1e-4)[0] / sound.RATE
+    assert first == pytest.approx(beat * 60 / bpm, abs=0.01)
+
+
+def test_peaks_are_tamed_and_the_loudness_is_kept():
+    rng = np.random.default_rng(0)
+    samples = 0.01 * rng.normal(size=(4 * sound.RATE, 2))
+    samples[:: sound.RATE // 3] = 1.0  # clicks 40 dB above the rest
+    levelled = sound._levelled(samples)
+    assert np.abs(levelled).max() < 10 ** (-1 / 20)
+    assert loudness(levelled) == pytest.approx(sound.LOUDNESS, abs=0.1)
+
+
+@needs_sound
 def test_a_note_ends_on_its_beat():
     note = composers.Note(0.0, 2.0, 69, 100, 0)
     samples = sound.played(composers.Score(120.0, 2.0, (PROGRAMS["organ"],), (note,))).mean(axis=1)

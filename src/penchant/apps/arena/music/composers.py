@@ -159,7 +159,7 @@ def four_voices(brief: Brief, n_chords: int, rng: np.random.Generator) -> Pitche
     """Bass, tenor, alto and soprano of a progression: the smoothest way that keeps every rule, by dynamic programming.
 
     Rules: every chord complete, no leading note twice, no voice crossing or overlapping, no parallel fifths, octaves or
-    unisons, no augmented second, tritone, seventh or wider leap in a voice, the leading note rises to the tonic.
+    unisons, no augmented second, tritone, seventh or wide leap in a voice, the leading note rises to the tonic.
 
     Returns:
         MIDI numbers, [chords, 4].
