@@ -188,6 +188,10 @@ class Database:
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             for job, done in batch:
+                # Whoever stopped waiting before it began wants it no more; from here on nobody can stop it, so that
+                # those who wait for the same transaction always hear what became of it.
+                if not (done.running() or done.set_running_or_notify_cancel()):
+                    continue
                 connection.exec_driver_sql("SAVEPOINT one")
                 try:
                     results.append((done, job(connection), None))
