@@ -190,6 +190,21 @@ SOAKS: dict[str, tuple[str, str, dict[str, str]]] = {
             "missing_at_the_end": "files that were not whole in the end",
         },
     ),
+    "arena": (
+        "python benchmarks/arena.py",
+        "The arena under load: votes over HTTP at a steady rate, timed from when each should have left (median of the "
+        "turns); then the server is killed by SIGKILL at random instants while visitors vote, change votes and repeat "
+        "them.",
+        {
+            "votes_per_second": "votes a second",
+            "p50_ms": "milliseconds that half of the votes take at most",
+            "p99_ms": "milliseconds that 99 of 100 votes take at most; 20 are wanted",
+            "kills": "kills",
+            "acknowledged": "acknowledged votes",
+            "lost": "of these lost",
+            "doubled": "of these doubled",
+        },
+    ),
     "fuzz_import": (
         "python tests/feedback/malformed.py --inputs 10000 --json docs/benchmarks/fuzz_import.json",
         "Malformed files of every format and form: odd values, damaged bytes, other encodings, wrong structure, bombs; "
@@ -251,6 +266,7 @@ def soak(name: str) -> str:
     if not path.exists():
         return f"{text}Not run yet.\n"
     numbers = json.loads(path.read_text(encoding="utf-8"))
+    numbers |= numbers.get("latency", {}) | numbers.get("soak", {})
     rows = [f"| {meaning} | {numbers[key]:,} |" for key, meaning in keys.items()]
     return f"{text}| what | how many |\n|---|---|\n" + "\n".join(rows) + "\n"
 

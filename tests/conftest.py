@@ -1,7 +1,11 @@
-"""Shared by all tests: a cache and a command line of their own, and the development data, if it is there."""
+"""Shared by all tests: a cache and a command line of their own, PostgreSQL and the development data, if there."""
 
 import os
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -38,3 +42,36 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real feedback sets are not on this machine (set PENCHANT_DATA to their folder)")
     return folder
+
+
+def binaries():
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return folders[-1] if folders else None
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL of our own on a free loopback port, as long as the tests run."""
+    folder = binaries()
+    if folder is None:
+        pytest.skip("no PostgreSQL on this machine (Debian: apt-get install postgresql)")
+    home = Path(tempfile.mkdtemp(prefix="penchant-pg-"))
+    as_user = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(home, "postgres", "postgres")
+        as_user = ["runuser", "-u", "postgres", "--"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = home / "data"
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home} -c fsync=off"
+    run = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": home}
+    subprocess.run([*as_user, str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", "postgres"], **run)
+    subprocess.run(
+        [*as_user, str(folder / "pg_ctl"), "-D", str(data), "-o", options, "-w", "-l", str(home / "log"), "start"],
+        **run,
+    )
+    yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], **run)
+    shutil.rmtree(home, ignore_errors=True)

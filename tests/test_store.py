@@ -1,7 +1,6 @@
 """The store, on SQLite and on a real PostgreSQL: what comes out is what went in, once, until its owner is forgotten."""
 
 import json
-import os
 import resource
 import shutil
 import signal
@@ -9,7 +8,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,39 +23,6 @@ from penchant.errors import DataError, PenchantError, StorageError, UnknownNameE
 from penchant.feedback.importing import read
 from penchant.records import KINDS, Comparisons, Conversations, Rankings, Ratings, Segments, canonical_json
 from penchant.store import Store
-
-
-def binaries():
-    found = shutil.which("initdb")
-    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return folders[-1] if folders else None
-
-
-@pytest.fixture(scope="session")
-def postgresql():
-    """A PostgreSQL of our own on a free loopback port, as long as the tests run."""
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL on this machine (Debian: apt-get install postgresql)")
-    home = Path(tempfile.mkdtemp(prefix="penchant-pg-"))
-    as_user = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(home, "postgres", "postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = home / "data"
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home} -c fsync=off"
-    run = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": home}
-    subprocess.run([*as_user, str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", "postgres"], **run)
-    subprocess.run(
-        [*as_user, str(folder / "pg_ctl"), "-D", str(data), "-o", options, "-w", "-l", str(home / "log"), "start"],
-        **run,
-    )
-    yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
-    subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], **run)
-    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

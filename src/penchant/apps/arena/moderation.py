@@ -11,6 +11,7 @@ Route(is_okay=True, rationale='', instrumental=False, duration=30.0, bpm=100.0)
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import pydantic
@@ -90,6 +91,8 @@ def refusal(prompt: str, blocked: Sequence[str] = ()) -> str:
         return "The prompt is empty."
     if len(prompt) > LONGEST_PROMPT:
         return f"The prompt has {len(prompt):,} characters; {LONGEST_PROMPT:,} are the most."
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\r\t" for c in prompt):
+        return "The prompt holds control characters, which cannot be shown or kept: write it without them."
     for pattern, what in _REFUSED:
         if re.search(pattern, prompt, re.IGNORECASE | re.DOTALL):
             return f"This prompt is not answered here because it holds {what}."

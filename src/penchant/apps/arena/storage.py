@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 Job = Callable[[sa.Connection], Result]
 
 _MOST_AT_ONCE = 256  # changes in one transaction
+_FOLDED_EVERY = 2.0  # seconds
+_LONGEST_LOG = 16_000  # pages of 4 KiB, at which the writer itself folds the log
 
 metadata = sa.MetaData()
 sessions = sa.Table(
@@ -105,6 +107,9 @@ class Database:
             raise StorageError(f"The arena's store {self.url} cannot be opened: {error.orig}.") from error
         self._writer = threading.Thread(target=self._write, name="arena-writer", daemon=True)
         self._writer.start()
+        self._ended = threading.Event()
+        if self.engine.dialect.name == "sqlite":
+            threading.Thread(target=self._fold, name="arena-log", daemon=True).start()
 
     def read(self, job: Job[Result]) -> Result:
         """Look something up, in a transaction of its own."""
@@ -132,7 +137,17 @@ class Database:
         """Write what waits, and end."""
         self._waiting.put(None)
         self._writer.join()
+        self._ended.set()
         self.engine.dispose()
+
+    def _fold(self) -> None:
+        """Fold SQLite's log back into the file beside the writer, so that no vote waits for that."""
+        while not self._ended.wait(_FOLDED_EVERY):
+            try:
+                with self.engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()
+            except sa.exc.DBAPIError:
+                pass  # the writer does it when the log is long
 
     def _write(self) -> None:
         open_: sa.Connection | None = None
@@ -145,7 +160,7 @@ class Database:
                 batch.append(one)
             try:
                 # One connection for good; a new one after whatever went wrong with the last.
-                open_ = open_ or self.engine.connect()
+                open_ = open_ or self._opened()
                 self._together(open_, batch)
             except BaseException as error:
                 if open_ is not None:
@@ -160,12 +175,23 @@ class Database:
         if open_ is not None:
             open_.close()
 
+    def _opened(self) -> sa.Connection:
+        connection = self.engine.connect()
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG}").close()
+            connection.rollback()
+        return connection
+
     def _together(self, connection: sa.Connection, batch: list[tuple[Job[Any], Future[Any]]]) -> None:
         results: list[tuple[Future[Any], Any, BaseException | None]] = []
         with connection.begin():
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             for job, done in batch:
+                # Whoever stopped waiting before it began wants it no more; from here on nobody can stop it, so that
+                # those who wait for the same transaction always hear what became of it.
+                if not (done.running() or done.set_running_or_notify_cancel()):
+                    continue
                 connection.exec_driver_sql("SAVEPOINT one")
                 try:
                     results.append((done, job(connection), None))
