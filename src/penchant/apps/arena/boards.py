@@ -36,7 +36,7 @@ def board(connection: sa.Connection, name: Board, systems: Mapping[str, System])
     found |= {"both_bad": len(outcomes) - n_ordered, "not_blind": _not_blind(connection, name)}
     if n_ordered < LEAST_VOTES:
         missing = LEAST_VOTES - n_ordered
-        found["why_not"] = f"{n_ordered} votes so far; a ranking is shown from {LEAST_VOTES} on, {missing} more."
+        found["why_not"] = f"{n_ordered} vote{'' if n_ordered == 1 else 's'} so far; a ranking is shown from {LEAST_VOTES} on, {missing} more."
         return found
     ranked = leaderboard(votes)
     speeds, bad = _speeds(connection, name), _both_bad_rates(votes)
