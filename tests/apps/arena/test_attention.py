@@ -50,6 +50,11 @@ def test_time_that_runs_back_counts_nothing():
     assert seconds(("a", "PLAY", 0), ("a", "PAUSE", 5), ("a", "PLAY", 2), ("a", "PAUSE", 6))["a"] == 6  # not 9
 
 
+def test_two_plays_without_a_pause_between_them_are_two_plays():
+    said = [("a", "PLAY", 0), ("a", "TICK", 30), ("a", "PLAY", 100), ("a", "TICK", 130)]
+    assert seconds(*said, lengths={"a": 30.0})["a"] == 60
+
+
 def test_a_second_play_while_it_plays_does_not_count_twice():
     assert seconds(("a", "PLAY", 0), ("a", "TICK", 4), ("a", "PLAY", 4), ("a", "PLAY", 4), ("a", "PAUSE", 6))["a"] == 6
 

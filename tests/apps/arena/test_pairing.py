@@ -80,6 +80,13 @@ def test_pairs_come_as_often_as_their_weights_say():
     assert share == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 4000) ** 0.5)
 
 
+def test_pairs_that_never_meet_are_no_pairs():
+    assert set(qualified(Registry(TEXT.systems, {("x", "z"): 0.0}), Request("x"))) == {("x", "y"), ("y", "z")}
+    nobody = Registry(TEXT.systems, {("x", "y"): 0.0, ("x", "z"): 0.0, ("y", "z"): 0.0})
+    with pytest.raises(DataError, match="3 of 3"):
+        qualified(nobody, Request("x"))
+
+
 def test_a_pair_that_was_voted_on_often_comes_less_often_but_is_never_starved():
     weights = informed(qualified(TEXT, Request("x")), votes(200))
     assert sum(weights.values()) == pytest.approx(1)
