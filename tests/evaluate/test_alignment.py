@@ -101,6 +101,14 @@ def test_correctness_lost_by_the_talk_is_paired():
     assert cell.cost.low < -0.5 < cell.cost.high
 
 
+def test_answers_without_a_judgement_of_correctness_do_not_count_as_unchanged():
+    data = rows([(2, 3, 4, 1)] * 8)
+    for number, one in enumerate(data):
+        one["correct"] = None if number < 12 else one["mode"] == "no_prompt"
+    [cell] = summary(data).cells
+    assert cell.cost.estimate == -1.0
+
+
 def test_two_judges_agree_or_not():
     alike = [*rows([(2, 3, 4, 1)] * 2, second=3)]
     assert summary(rows([(2, 3, 4, 1)] * 2)).kappa is None

@@ -5,7 +5,8 @@ import pytest
 
 from penchant.errors import DataError, SettingsError
 from penchant.evaluate.cues import CUES, Item
-from penchant.evaluate.judge_bias import BIASES, MITIGATIONS, Arm, Design, items_needed, judge_bias
+from penchant.evaluate.judge_bias import items_needed, judge_bias
+from penchant.evaluate.judge_design import BIASES, MITIGATIONS, Arm, Design
 from penchant.evaluate.judges import Function, Judgement, RewardJudge, TextJudge
 from penchant.evaluate.planted_judge import PlantedJudge, planted_items
 

@@ -143,12 +143,15 @@ def test_style_is_read_from_numbers_of_both_sides_also_inside_objects():
         styled_numbers(Battles.from_rows([vote | {"extra": json.dumps({"length_a": -1, "length_b": 2})}]))
 
 
-def test_a_style_that_follows_from_who_meets_and_one_that_never_differs_are_refused():
+def test_a_style_that_follows_from_who_meets_or_tells_every_winner_or_never_differs_is_refused():
     given = styled(300)
     votes = ballots(given.battles)
     follows = (votes.first - votes.second)[:, None] / 4.0
     with pytest.raises(DataError, match="do not determine what style does"):
         style_controlled(Styled(given.battles, ("length",), follows, 0))
+    tells = np.where(votes.result == 1, 0.5, -0.5)[:, None]
+    with pytest.raises(DataError, match=r"tells \(nearly\) every winner|may tell every winner"):
+        style_controlled(Styled(given.battles, ("length",), tells, 0))
     with pytest.raises(DataError, match="alike in length"):
         style_controlled(Styled(given.battles, ("length",), np.zeros((300, 1)), 0))
     np.testing.assert_array_equal(relative_difference(np.array([0.0, 3.0]), np.array([0.0, 1.0])), [0.0, 0.5])

@@ -67,6 +67,13 @@ def test_the_verdict_needs_both_claims_and_ties_are_no_losses(change, holds):
         assert "50.0 %" in " ".join(found.notes)
 
 
+def test_a_claim_that_was_not_run_does_not_hold():
+    runs = [one_run(shift) | {"talks": []} for shift in (-0.01, 0.0, 0.01)]
+    found = prefdisco.verdict(runs)
+    assert not found.holds
+    assert "B holds" in " ".join(found.notes)
+
+
 def test_the_verdict_refuses_a_scale_whose_ends_are_not_exact():
     runs = [one_run(shift) for shift in (-0.01, 0.0, 0.01)]
     runs[1]["kinds"]["ends"] = [0.0, 99.0]

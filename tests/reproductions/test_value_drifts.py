@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from penchant.evaluate.stances import STANCES
+from penchant.evaluate.stances import STANCES, Sampled
 from penchant.reproductions import value_drifts as reproduction
 from penchant.reproductions.value_language import (
     ANSWERS,
@@ -34,6 +34,7 @@ def one_run():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(reproduction._SCALES, "tiny", sizes)
         patch.setattr(reproduction, "_STEPS_A_ROUND", 1)
+        patch.setattr(reproduction, "READER", Sampled(judge, n=1, max_new_tokens=6))
         return reproduction.run(0, "tiny", lambda line: None)
 
 

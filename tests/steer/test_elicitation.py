@@ -30,6 +30,13 @@ def test_worth_is_entropy_times_expected_weight():
     assert guided.worth("b", {}) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_what_does_not_matter_has_no_weight_and_values_never_seen_have_the_mean():
+    guided = PriorGuided(population([{"a": "x"}, {"a": "x"}, {}], [{"a": 0.5}, {"a": 0.5}, {}]))
+    chance = np.array([1 + 1, 2 + 1, 0 + 1]) / 6  # none, x, y
+    entropy = -(chance * np.log(chance)).sum()
+    assert guided.worth("a", {}) == pytest.approx(entropy * (chance[1] + chance[2]) * 0.5)
+
+
 def test_what_an_answer_has_settled_is_not_asked():
     past = population(
         [{"a": "x", "b": "x", "c": "x"}, {"a": "y", "b": "y"}, {"a": "x", "b": "x"}, {"a": "y", "b": "y", "c": "y"}]

@@ -63,8 +63,9 @@ def dissect(
 
     Properties are what code can see of a response, or with --chat the 29 of the paper as a chat model describes them; a
     run that was stopped goes on from the answers that are kept. Nothing is sent anywhere unless --chat is a URL. The
-    folder `out` gets all numbers, a map of how alike judges are where there are several, and pairs with predicted labels
-    to test whether the first judge can be pushed (`towards.jsonl`, `against.jsonl`; `penchant align` trains on them).
+    folder `out` gets all numbers, a map of how alike judges are where there are several, and pairs with predicted
+    labels to test whether the first judge can be pushed (`towards.jsonl`, `against.jsonl`; train on them with
+    `penchant align`).
 
     Args:
         file: feedback in any format that `penchant import` reads; the store without it.
@@ -91,7 +92,7 @@ def dissect(
             "agrees": float(read.agrees.mean()),
         }
     found, skipped = _of_each(pairs, folds, seed)
-    (name, kind), first = next(iter(found.items()))
+    (name, _), first = next(iter(found.items()))
     rows = [_row(*who, one) for who, one in found.items()]
     headings = ("judge", "kind", "pairs", "held out, %", "best baseline, %", "most wanted", "least wanted")
     lines = [report.Table(headings, rows).text()]
@@ -99,12 +100,13 @@ def dissect(
     lines += [f"left out: {who}, {what}: {why}" for (who, what), why in skipped.items()]
     if said:
         lines.append(
-            f"{model}: {100 * said['mass']:.1f} % of its probability is on A or B, {100 * said['position']:.0f} % of that "
-            f"on A; both orders agree in {100 * said['agrees']:.0f} % of pairs"
+            f"{model}: {100 * said['mass']:.1f} % of its probability is on A or B, {100 * said['position']:.0f} % of "
+            f"that on A; both orders agree in {100 * said['agrees']:.0f} % of pairs"
         )
     lines += _explained(pairs, first, explain)
     taught = _teach(pairs, first, out)
-    lines.append(f"To push {name}: {wish(first.names, first.weights)} Or train on {taught['kept']} pairs in {out}.")
+    wished = wish(first.ranked, first.weights[[first.names.index(one) for one in first.ranked]])
+    lines.append(f"To push {name}: {wished} Or train on {taught['kept']} pairs in {out}.")
     lines += [shown_drops(dropped)] if dropped else []
     numbers = {
         "dissections": [_numbers(*who, one) for who, one in found.items()],
@@ -129,6 +131,7 @@ def _pairs(
     wins = (np.sign(comparisons.numpy("strength").astype(float) - 0.5) + 1) / 2
     labels = np.where(turned, 1 - wins, wins)
     rows = np.arange(len(prompts))
+    names: tuple[str, ...]
     if chat:
         asked = cost(prompts, first, second)
         print(

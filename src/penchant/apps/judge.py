@@ -20,7 +20,8 @@ from penchant.chat import chat_model
 from penchant.encoders import Cached, MiniLM
 from penchant.errors import DataError, SettingsError
 from penchant.evaluate.cues import Item, items_of
-from penchant.evaluate.judge_bias import BIASES, MITIGATIONS, TARGETS, BiasAudit, Cost, Design, judge_bias
+from penchant.evaluate.judge_bias import BiasAudit, judge_bias
+from penchant.evaluate.judge_design import BIASES, MITIGATIONS, TARGETS, Cost, Design
 from penchant.evaluate.judges import Function, Judge, LetterJudge, RewardJudge, Similarity, TextJudge
 from penchant.exchange import write_json
 from penchant.feedback.chunk import shown

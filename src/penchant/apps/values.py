@@ -269,7 +269,8 @@ def _plots(rows: Sequence[dict[str, Any]], topics: Sequence[str], out: Path) -> 
                 lines.setdefault(row["stance"], []).append(point)
         if not any(point[1] for point in lines["refusal"]):
             del lines["refusal"]
-        svg = report.course(lines, axis="step", ylabel=topic, stages=begins)
+        named = {begin: stage for stage, begin in begins.items()}  # a model that a stage starts from takes no room
+        svg = report.course(lines, axis="step", ylabel=topic, stages={name: at for at, name in named.items()})
         path = out / "plots" / f"{re.sub(r'[^a-z0-9]+', '-', topic.lower()).strip('-') or 'topic'}.svg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(svg, encoding="utf-8")

@@ -28,6 +28,8 @@ from penchant.evaluate.ranking_accuracy import (
     threshold_agreement,
     whole_ranking_right,
 )
+from penchant.evaluate.stances import ChatJudge, LexicalJudge, Likelihood, Probes, Sampled
+from penchant.evaluate.values import Checkpoint, Recorder, Track
 from penchant.evaluate.win_rate import (
     length_controlled_win_rate,
     paired_win_rate,
@@ -39,9 +41,17 @@ from penchant.evaluate.win_rate import (
 __all__ = [
     "ByChat",
     "ByPhrases",
+    "ChatJudge",
+    "Checkpoint",
     "Describer",
     "Discovery",
+    "LexicalJudge",
+    "Likelihood",
     "Likelihoods",
+    "Probes",
+    "Recorder",
+    "Sampled",
+    "Track",
     "apart",
     "audit",
     "brier",

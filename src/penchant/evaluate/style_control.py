@@ -295,13 +295,14 @@ def _inverse(curvature: Array, n: int) -> Array:
     """Inverse where abilities add up to zero."""
     level = np.zeros_like(curvature)
     level[:n, :n] = np.trace(curvature[:n, :n]) / n**2
-    scale = np.sqrt(np.diag(curvature))
-    unit = (curvature + level) / np.outer(scale, scale)
-    values, vectors = np.linalg.eigh(unit)
+    scale = np.sqrt(np.diag(curvature + level))
+    values, vectors = np.zeros(1), np.zeros((1, 1))
+    if (scale > 0).all() and np.isfinite(curvature).all():
+        values, vectors = np.linalg.eigh((curvature + level) / np.outer(scale, scale))
     if not values[0] > 1e-10 * values[-1]:
         raise DataError(
-            "The votes do not determine what style does: a feature follows from which systems meet, or from other "
-            "features; leave it out."
+            "The votes do not determine what style does: a feature follows from which systems meet or from other "
+            "features, or tells (nearly) every winner. Bring more votes, or leave features out."
         )
     inverse = (vectors / values) @ vectors.T / np.outer(scale, scale)
     centre = np.eye(len(curvature))

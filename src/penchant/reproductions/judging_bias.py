@@ -11,6 +11,9 @@ two outputs against the output for another instruction. Claim: the bandwagon's p
 placebo's, is above 0, and the system prompt makes the pull smaller. Only the language model can fulfil it: a cosine
 reads no system prompt. These are not good judges, and at this size the claim may fail.
 
+B failed here: a neutral line that names an option (the placebo) draws the language model to it, and a fake majority
+draws it less. What moves this model most is a letter (A), not a place.
+
 The paper's comparison of reasoning models with plain ones needs large models (`penchant evaluate judge FILE --judge
 URL#MODEL`) and is not claimed here. In the simulation a bias of 5 points is a change of 5 points in how often the
 target is chosen, averaged over targets (or orders); weights follow from it by quadrature and root finding.
@@ -33,7 +36,8 @@ from penchant.cache import RowCache
 from penchant.encoders import Cached, MiniLM
 from penchant.errors import MissingExtraError
 from penchant.evaluate.cues import Item, items_of
-from penchant.evaluate.judge_bias import BIASES, BiasAudit, items_needed, judge_bias
+from penchant.evaluate.judge_bias import BiasAudit, items_needed, judge_bias
+from penchant.evaluate.judge_design import BIASES
 from penchant.evaluate.judges import Judge, LetterJudge, RewardJudge, Similarity
 from penchant.evaluate.planted_judge import PlantedJudge, planted_items
 from penchant.reproductions.real_data import real_data

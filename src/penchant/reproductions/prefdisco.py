@@ -229,7 +229,7 @@ def _of_model(pairs: Sequence[Mapping[str, Row]]) -> dict[str, Any]:
 
 
 def verdict(runs: list[dict[str, Any]]) -> Verdict:
-    """Holds if claim B holds and, where real models were asked, claim A.
+    """Holds if claims A and B hold; a claim that was not run does not.
 
     Args:
         runs: what `run` gave for at least two seeds.
@@ -246,7 +246,7 @@ def verdict(runs: list[dict[str, Any]]) -> Verdict:
     share = wilson(worse, n) if n else None
     a = share is not None and share.low > 0.10
     heard = {name: np.mean([r["kinds"]["heard"][name] for r in runs]) for name in POLICIES}
-    said = "A was not run: it needs scale full and the llama.cpp engine"
+    said = "A was not run, so that the whole does not hold here: it needs scale full and the llama.cpp engine"
     if share:
         said = (
             f"A {_says(a)}: of {n} attempts of real models to personalise {100 * share.estimate:.1f} % "
@@ -256,7 +256,7 @@ def verdict(runs: list[dict[str, Any]]) -> Verdict:
         ours=reached(runs, "prior-guided", BUDGET),
         baseline=reached(runs, "random", BUDGET),
         interval=gain,
-        holds=bool(b and (a or share is None)),
+        holds=bool(a and b),
         notes=(
             f"people and wishes are simulated; {len(runs)} worlds",
             f"B {_says(b)}: at {BUDGET} questions prior-guided over random {_shown(gain)} points of NormAlign; "
