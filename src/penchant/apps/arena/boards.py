@@ -35,8 +35,8 @@ def board(connection: sa.Connection, name: Board, systems: Mapping[str, System])
     n_ordered = sum(outcome != "both_bad" for outcome in outcomes)
     found |= {"both_bad": len(outcomes) - n_ordered, "not_blind": _not_blind(connection, name)}
     if n_ordered < LEAST_VOTES:
-        missing = LEAST_VOTES - n_ordered
-        found["why_not"] = f"{n_ordered} votes so far; a ranking is shown from {LEAST_VOTES} on, {missing} more."
+        missing, word = LEAST_VOTES - n_ordered, "vote" if n_ordered == 1 else "votes"
+        found["why_not"] = f"{n_ordered} {word} so far; a ranking is shown from {LEAST_VOTES} on, {missing} more."
         return found
     ranked = leaderboard(votes)
     speeds, bad = _speeds(connection, name), _both_bad_rates(votes)

@@ -151,6 +151,7 @@ def release(
                 n_files += len(files)
                 one |= {f"artefact_{side}": path for side, path in files.items()}
             written.append(one)
+    written.sort(key=lambda one: (one["day"], one["battle"]))  # their order would tell the hour
     _write(written, folder / f"battles.{form}")
     counts = {
         "month": month,
@@ -179,8 +180,9 @@ def _battle(connection: sa.Connection, row: Any, salt: bytes, *, is_shared: bool
         about = getattr(row, side)
         is_open = about["access"] == "open"
         made |= {f"seconds_{side}": about["seconds"], f"speed_{side}": about["speed"]}
-        # A checksum would tell whether a clip that somebody holds is this one.
-        made |= {f"checksum_{side}": about["checksum"] if is_open else None, f"artefact_{side}": None}
+        # A checksum tells whether a clip that somebody holds is this one; of an answer that repeats its prompt it would
+        # tell the prompt to who guesses it.
+        made |= {f"checksum_{side}": about["checksum"] if is_open and is_shared else None, f"artefact_{side}": None}
     return {
         "battle": pseudonym(row.id),
         "day": datetime.fromtimestamp(row.voted, UTC).date().isoformat(),

@@ -189,13 +189,13 @@ function gate(found) {
     const share = wanted ? Math.min(1, got / wanted) : 1;
     $(`gate-${side}`).firstElementChild.style.width = `${100 * share}%`;
     $(`gate-${side}`).setAttribute("aria-valuenow", Math.round(100 * share));
-    $(`gate-text-${side}`).textContent = share === 1 ? `✓ ${verb}` : `${got.toFixed(0)} of ${wanted.toFixed(0)} s ${verb}`;
+    $(`gate-text-${side}`).textContent = share === 1 ? `✓ ${verb}` : `${Math.floor(got)} of ${Math.ceil(wanted)} s ${verb}`;
   }
   if (found.is_open && !battle.open) say("You may vote now: 1 for A, 2 for B, 3 for a tie, 4 for both bad.");
   battle.open = found.is_open;
   for (const button of document.querySelectorAll("[data-vote]")) button.disabled = !battle.open || battle.revealed;
   $("hint").textContent = battle.open ? "" : battle.isHeard
-    ? "Listen to both; then you may vote. Keys: A and B play and pause." : "Take both in; then you may vote.";
+    ? `Listen to both; then you may vote.${matchMedia("(hover: hover)").matches ? " Keys: A and B play and pause." : ""}` : "Take both in; then you may vote.";
 }
 
 // Voting, reasons, names
