@@ -181,11 +181,11 @@ def test_people_are_made_one_after_the_other_and_none_is_kept():
     for one in islice(stream, 20):
         size = len(one.persona.description) + one.comparisons.table.nbytes
     after_20 = kept()
-    for _ in islice(stream, 100):
+    for _ in islice(stream, 500):  # so many that what libraries and other tests leave lying about is little beside them
         pass
-    after_120 = kept()
+    after_520 = kept()
     tracemalloc.stop()
-    assert after_120 - after_20 < 0.25 * 100 * size  # libraries keep some schemas and words; and that is all
+    assert after_520 - after_20 < 0.25 * 500 * size
 
 
 def test_people_are_invented_one_for_each_trait_as_they_are_asked_for():
