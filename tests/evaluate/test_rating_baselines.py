@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from penchant.errors import SettingsError
+from penchant.errors import DataError, SettingsError
 from penchant.evaluate.rating_baselines import davidson, online_elo, raw_win_rate
 from penchant.preference.counts import Counts, abilities
 
@@ -85,3 +85,12 @@ def test_without_a_tie_davidson_is_bradley_terry():
     found, tie = davidson(counts)
     assert tie == 0
     np.testing.assert_allclose(found, abilities(counts).abilities)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [Counts.of([0], [1], [3], 2, ties=[1]), Counts.of([0, 1], [1, 2], [3, 2], 3, ties=[1, 1])],
+)
+def test_wins_and_ties_without_a_single_loss_have_no_finite_fit(counts):
+    with pytest.raises(DataError, match="no finite fit"):
+        davidson(counts)

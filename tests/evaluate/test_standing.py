@@ -4,13 +4,23 @@ import numpy as np
 import pytest
 
 from penchant.errors import DataError
-from penchant.evaluate.standing import agreement, calibration_error, standing
+from penchant.evaluate.standing import agreement, calibration_error, expected_agreement, standing
 
 
 def test_agreement_by_hand():
     probability = [0.9, 0.1, 0.5, 0.6, 0.4, 0.7]
     strength = [1.0, 1.0, 1.0, 0.5, 0.2, 0.2]
     assert agreement(probability, strength).tolist() == [1.0, 0.0, 0.5, 0.5, 1.0, 0.0]
+
+
+def test_expected_agreement_is_what_agreement_comes_to_over_many_choices():
+    rng = np.random.default_rng(3)
+    probability, chance = np.array([0.9, 0.1, 0.5, 0.6]), np.array([0.8, 0.3, 0.9, 0.2])
+    drawn = [agreement(probability, (rng.random(4) < chance).astype(float)) for _ in range(20_000)]
+    np.testing.assert_allclose(np.mean(drawn, axis=0), expected_agreement(probability, chance), atol=0.02)
+    found = standing(["a", "a", "b", "b"], probability, [0.9] * 4, chance, right=expected_agreement)
+    assert found.accuracy.estimate == pytest.approx(np.mean([0.8, 0.7, 0.5, 0.2]))
+    assert found.gain.estimate == pytest.approx(np.mean([0.8, 0.7, 0.5, 0.2]) - chance.mean())
 
 
 def test_turning_a_pair_around_changes_nothing():

@@ -13,7 +13,8 @@ from penchant.errors import DataError
 from penchant.evaluate import ranking_accuracy as ra
 from penchant.records import Comparisons
 from penchant.reproductions import ranking_accuracy as reproduction
-from penchant.reproductions.made_up_language import Language, WordPolicy, word_differences
+from penchant.reproductions.made_up_language import VOCABULARY, Language, word_differences
+from penchant.reproductions.word_policy import WordPolicy
 from penchant.statistics import wilson
 
 
@@ -66,7 +67,11 @@ def test_people_want_words_they_like_and_the_features_count_them(language):
 def test_the_small_policy_is_the_same_for_the_same_seed_and_moves_no_global_generator():
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    one, two, other = WordPolicy(3), WordPolicy(3), WordPolicy(4)
+    one, two, other = (
+        WordPolicy(VOCABULARY, 3, width=48),
+        WordPolicy(VOCABULARY, 3, width=48),
+        WordPolicy(VOCABULARY, 4, width=48),
+    )
     assert torch.equal(torch.get_rng_state(), before)
     same = [torch.equal(a, b) for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True)]
     assert all(same)
@@ -74,7 +79,7 @@ def test_the_small_policy_is_the_same_for_the_same_seed_and_moves_no_global_gene
 
 
 def test_likelihoods_equal_a_softmax_by_hand(language):
-    policy, pairs = WordPolicy(0), language.pairs(5)
+    policy, pairs = WordPolicy(VOCABULARY, 0, width=48), language.pairs(5)
     found = reproduction.likelihoods(policy, pairs.comparisons, pairs_at_once=2)
     row = pairs.comparisons.table.to_pylist()[4]
     example = policy.encode(row["prompt"], [row["chosen"]])

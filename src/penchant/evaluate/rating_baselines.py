@@ -24,6 +24,8 @@ from penchant.preference.counts import Counts, abilities
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
+_FURTHEST = 10.0  # logarithm of a tie parameter; of real votes it is between -3 and 3
+
 _SCALE, _CENTRE = 400.0, 1000.0
 
 
@@ -81,7 +83,8 @@ def davidson(counts: Counts) -> tuple[Array, float]:
         Logits (log worth) with mean zero, [systems], and the tie parameter.
 
     Raises:
-        DataError: there is no finite fit, see `abilities`, or the optimum was not reached.
+        DataError: there is no finite fit: see `abilities`; or ties and wins fit ever better the more common ties are and
+            the further systems are apart.
     """
     start = abilities(counts).abilities
     i, j = np.nonzero(np.triu(counts.wins + counts.wins.T + counts.ties))
@@ -109,6 +112,10 @@ def davidson(counts: Counts) -> tuple[Array, float]:
         method="BFGS",
         options={"gtol": 1e-10, "maxiter": 10_000},
     )
-    if np.abs(found.jac).max() > 1e-7:
-        raise DataError(f"Davidson's fit did not settle ({found.message}); some systems may have won everything.")
+    # Where nothing holds it back, the tie parameter grows until the slope is lost in rounding.
+    if np.abs(found.jac).max() > 1e-7 or abs(found.x[n]) > _FURTHEST:
+        raise DataError(
+            f"Davidson's model has no finite fit to these {int(seen.sum())} votes: some systems only won and tied "
+            "against others. Get more votes between them, or take Bradley-Terry with ties as half a win."
+        )
     return found.x[:n] - found.x[:n].mean(), float(np.exp(found.x[n]))

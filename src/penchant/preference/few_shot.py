@@ -176,7 +176,7 @@ class FewShot(PreferenceModel):
         if least_bold(np.stack(told, axis=1)):
             return 1.0, 0.0
         everybody, policy = newton(both, label, l2=_SLIGHT).weights.tolist()
-        return everybody, policy
+        return (everybody, policy) if policy > 0 else (1.0, 0.0)  # to be wrong about people is not to know them
 
     def adapt(self, user: str, comparisons: Comparisons) -> Told:
         """Keep what one person preferred; see `PreferenceModel.adapt`."""

@@ -169,7 +169,7 @@ class _Density:
     def __init__(self, x: Floats, y: Floats, counts: Floats, scale: float, unwhiten: Floats):
         self.unwhiten, self.scale, self.counts = unwhiten, scale, counts
         self.seen = np.ascontiguousarray(x @ unwhiten)
-        self.target = self.seen.T @ (counts * y)
+        self.target = self.seen.T @ y  # labels of pairs that do not count are 0
         arrays = (self.seen, self.seen.T, counts, self.target, unwhiten, unwhiten.T / scale)
         self._single = tuple(np.ascontiguousarray(array, dtype=np.float32) for array in arrays)
 

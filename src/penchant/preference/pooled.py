@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from penchant.preference.newton import newton, optima
-from penchant.preference.votes import Votes, first_and_place, joint_codes
+from penchant.preference.votes import Votes, first_and_place
 
 Array = NDArray[np.float64]
 
@@ -114,19 +116,26 @@ def apart(judged: NDArray[np.int64], fold: int) -> tuple[NDArray[np.bool_], NDAr
     """Which of one person's pairs are set aside in a fold, and which are used at all, each bool[pairs].
 
     Pairs that share responses hang together (a over b and b over c tell a over c), so no response of a pair set aside
-    is in one that is left. Either a third of the pairs is set aside, in the order they came, and whatever shares a
-    response with them is not used; or a third of the responses, and pairs of both parts are not used. Where few
-    responses are shared the former loses fewer pairs, where many are the latter, and that is what is taken.
+    is in one that is left. Where pairs fall into groups that share nothing with each other (one for each prompt, say),
+    a third of the pairs is set aside in whole groups, and nothing is lost. Where all hang together a third of the
+    responses is set aside instead, and pairs of both parts are not used. What leaves more to learn from and to test on
+    is taken.
 
     Args:
         judged: number of each side's response, equal for equal responses, [pairs, 2].
         fold: 0 to FOLDS - 1.
     """
-    pair = first_and_place(joint_codes(*np.sort(judged, axis=1).T))[1]  # said twice, or taken back, it is one
-    of_pairs = pair * FOLDS // (pair.max(initial=0) + 1) == fold
-    responses = np.random.default_rng(0).permutation(np.unique(judged))
-    inside = np.isin(judged, responses[np.arange(len(responses)) * FOLDS // len(responses) == fold])
-    ways = [(of_pairs, ~np.isin(judged, judged[of_pairs]).any(axis=1)), (inside.all(axis=1), ~inside.any(axis=1))]
+    responses, places = np.unique(judged, return_inverse=True)
+    first, second = places.reshape(judged.shape).T
+    links = coo_array((np.ones(len(judged)), (first, second)), shape=(len(responses), len(responses)))
+    group = first_and_place(connected_components(links, directed=False)[1][first])[1]  # in the order they came
+    sizes = np.bincount(group)
+    of_groups = ((np.cumsum(sizes) - sizes) * FOLDS // len(judged))[group] == fold
+    drawn = np.random.default_rng(0).permutation(len(responses))
+    aside = np.empty(len(responses), dtype=bool)
+    aside[drawn] = np.arange(len(drawn)) * FOLDS // len(drawn) == fold
+    inside = aside[np.stack([first, second], axis=1)]
+    ways = [(of_groups, ~of_groups), (inside.all(axis=1), ~inside.any(axis=1))]
     late, early = max(ways, key=lambda way: int(way[0].sum()) * int(way[1].sum()))
     return np.asarray(late), np.asarray(late | early)
 

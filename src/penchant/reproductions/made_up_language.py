@@ -6,9 +6,6 @@ likelihood is mostly fluency and length, as in real text; what people like in an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,60 +98,11 @@ def word_differences(comparisons: Comparisons) -> Floats:
     return table.reshape(len(table), -1)
 
 
-class WordPolicy:
-    """A causal transformer of 50,000 parameters over the words of the made-up language.
-
-    Args:
-        seed: of its initial weights.
-    """
-
-    def __init__(self, seed: int):
-        import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        # transformers initialises from the global generator: fork it, so that nobody else's stream moves.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.model = LlamaForCausalLM(
-                LlamaConfig(
-                    vocab_size=2 + _N_TOPICS + _N_WORDS,
-                    hidden_size=48,
-                    intermediate_size=96,
-                    num_hidden_layers=2,
-                    num_attention_heads=4,
-                    max_position_embeddings=64,
-                    pad_token_id=0,
-                    bos_token_id=None,
-                    eos_token_id=1,
-                )
-            )
-        self.tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=1)
-
-    def encode(self, prompt: str, responses: Sequence[str], *, condition: str | None = None, form: str = "text") -> Any:
-        """Words as token ids; every response ends with the end token."""
-        from penchant.policies.sequences import Example
-
-        return Example(_ids(prompt), tuple((*_ids(response), 1) for response in responses))
-
-    @property
-    def can_pack(self) -> bool:
-        """Whether packed batches give exact values."""
-        from penchant.policies.sequences import can_pack
-
-        return can_pack(self.model)
-
-    def scores(self, model: Any, batch: Any) -> Any:
-        """Log-probability of every response token."""
-        from penchant.policies.sequences import token_log_probabilities
-
-        return token_log_probabilities(model, batch)
-
-    def save(self, path: Path) -> None:
-        """Weights and configuration."""
-        self.model.save_pretrained(path)
+VOCABULARY = {
+    word: 2 + number
+    for number, word in enumerate([f"topic{i}" for i in range(_N_TOPICS)] + [f"word{i}" for i in range(_N_WORDS)])
+}
 
 
 def _ids(text: str) -> tuple[int, ...]:
-    return tuple(
-        2 + int(word[5:]) if word.startswith("topic") else 2 + _N_TOPICS + int(word[4:]) for word in text.split()
-    )
+    return tuple(VOCABULARY[word] for word in text.split())

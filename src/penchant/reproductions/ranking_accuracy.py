@@ -46,8 +46,9 @@ from penchant.evaluate.ranking_accuracy import (
 )
 from penchant.preference.newton import newton
 from penchant.records import Comparisons
-from penchant.reproductions.made_up_language import Language, Pairs, WordPolicy, word_differences
+from penchant.reproductions.made_up_language import VOCABULARY, Language, Pairs, word_differences
 from penchant.reproductions.verdict import Verdict
+from penchant.reproductions.word_policy import WordPolicy
 from penchant.statistics import Interval, nested_bootstrap, wilson
 
 if TYPE_CHECKING:
@@ -282,7 +283,11 @@ def _simulated(seed: int, sizes: Scale) -> tuple[Any, dict[str, Pairs], list[Any
     language = Language(np.random.default_rng(seed))
     corpus = language.texts(2000)
     pairs = {part: language.pairs(n) for part, n in zip(PARTS, sizes.n_pairs, strict=True)}
-    return WordPolicy(seed), pairs, list(zip((corpus, pairs["train"].comparisons), sizes.imitation, strict=True))
+    return (
+        WordPolicy(VOCABULARY, seed, width=48),
+        pairs,
+        list(zip((corpus, pairs["train"].comparisons), sizes.imitation, strict=True)),
+    )
 
 
 def _real(seed: int, sizes: Scale) -> tuple[Any, dict[str, Pairs], list[Any]]:

@@ -52,8 +52,8 @@ from penchant.records import Comparisons
 from penchant.reproductions.value_language import (
     PROBES,
     READER,
+    VOCABULARY,
     Speaker,
-    WordPolicy,
     ability_of,
     judge,
     likelihood,
@@ -61,6 +61,7 @@ from penchant.reproductions.value_language import (
     reward_features,
 )
 from penchant.reproductions.verdict import Verdict
+from penchant.reproductions.word_policy import WordPolicy
 from penchant.statistics import Interval, nested_bootstrap
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def _run(seed: int, sizes: Scale, progress: Callable[[str], None]) -> dict[str, 
     from penchant.align.callbacks import Watching
 
     speaker = Speaker(np.random.default_rng([15, seed]))
-    policy = WordPolicy(seed)
+    policy = WordPolicy(VOCABULARY, seed)
     ability = ability_of(speaker)
     progress("pretraining on a balanced mix")
     untrained = _point(policy, None, ability)
@@ -273,7 +274,7 @@ def _preferences(
     progress: Callable[[str], None],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Every algorithm on every kind of pairs, always from the tuned policy."""
-    start = WordPolicy(seed)
+    start = WordPolicy(VOCABULARY, seed)
     start.model.load_state_dict(sft)
     start.model.train(False)
     arms: dict[str, Any] = {}
