@@ -83,8 +83,8 @@ def davidson(counts: Counts) -> tuple[Array, float]:
         Logits (log worth) with mean zero, [systems], and the tie parameter.
 
     Raises:
-        DataError: there is no finite fit: see `abilities`; or ties and wins fit ever better the more common ties are and
-            the further systems are apart.
+        DataError: there is no finite fit: see `abilities`; or ties and wins fit ever better the more common ties are
+            and the further systems are apart.
     """
     start = abilities(counts).abilities
     i, j = np.nonzero(np.triu(counts.wins + counts.wins.T + counts.ties))
