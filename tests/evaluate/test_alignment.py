@@ -109,7 +109,7 @@ def test_answers_without_a_judgement_of_correctness_do_not_count_as_unchanged():
     assert cell.cost.estimate == -1.0
 
 
-def test_two_judges_agree_or_not():
+def test_two_graders_agree_or_not():
     alike = [*rows([(2, 3, 4, 1)] * 2, second=3)]
     assert summary(rows([(2, 3, 4, 1)] * 2)).kappa is None
     assert summary(alike).kappa == pytest.approx(0.0)

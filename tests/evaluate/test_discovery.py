@@ -7,7 +7,7 @@ import pytest
 from penchant.chat import ChatError
 from penchant.errors import SettingsError, UnknownNameError
 from penchant.evaluate.discovery import MODES, Discovery, action, discover, failures, weighted_score
-from penchant.evaluate.discovery_judge import ByChat, ByRules, CorrectByChat, CorrectByRules
+from penchant.evaluate.graders import ByChat, ByRules, CorrectByChat, CorrectByRules
 from penchant.evaluate.discovery_tasks import Preference, Problem, Task
 from penchant.evaluate.passive_user import ByChat as PlayedUser
 from penchant.evaluate.passive_user import ByRules as RuledUser
@@ -48,9 +48,9 @@ def talk(function, **settings):
     return found, model
 
 
-def run(model, *, judge=None, correctness=None, **settings):
+def run(model, *, grader=None, correctness=None, **settings):
     return Discovery(
-        [model], user=settings.pop("user", RuledUser()), judge=judge or ByRules(),
+        [model], user=settings.pop("user", RuledUser()), grader=grader or ByRules(),
         correctness=correctness or CorrectByRules(), **settings,
     )  # fmt: skip
 
@@ -101,19 +101,19 @@ def test_the_person_tells_only_what_is_asked_one_thing_at_a_time_and_never_twice
     assert RuledUser(may_stop=True).reply(one, "Bullets?", ["length"], seed=0).stops
 
 
-def test_nobody_but_the_judge_sees_the_rubric():
+def test_nobody_but_the_grader_sees_the_rubric():
     player = Says(
         lambda messages: json.dumps({"reply": "Short.", "expressed": ["length", "nonsense"], "stop": False}), "p"
     )
-    judge = Says(lambda messages: '{"score": 4}', "j")
+    grader = Says(lambda messages: '{"score": 4}', "j")
     model = Says(always_asking)
-    runner = run(model, user=PlayedUser(player), judge=ByChat(judge), max_turns=1)
+    runner = run(model, user=PlayedUser(player), grader=ByChat(grader), max_turns=1)
     rows = runner.run([task()], progress=False, say=lambda line: None)
     seen = json.dumps([model.calls, player.calls])
     assert "SECRET" not in seen
     assert "Use bullet points." in json.dumps(player.calls)  # it knows its wishes
-    assert "SECRET" in json.dumps(judge.calls)
-    assert not any(mode in json.dumps(judge.calls) for mode in [*MODES.values(), "oracle", "baseline"])
+    assert "SECRET" in json.dumps(grader.calls)
+    assert not any(mode in json.dumps(grader.calls) for mode in [*MODES.values(), "oracle", "baseline"])
     by_mode = {row["mode"]: row for row in rows}
     assert by_mode["infer_persona"]["preferences_expressed"] == ["length"]  # names, as they are in the preferences
     assert "Use bullet points." in json.dumps(by_mode["persona_known"]["conversation"])
@@ -130,12 +130,12 @@ def test_alignment_is_the_weighted_mean_and_missing_where_a_grade_is_missing():
     "said", ['{"score": 6}', '{"score": 0}', '{"score": 3.5}', '{"score": "4"}', '{"score": true}', "four"]
 )
 def test_a_judgement_that_is_no_whole_number_from_1_to_5_is_a_counted_failure_and_never_a_score(said):
-    runner = run(Says(lambda messages: "It is 4."), judge=ByChat(Says(lambda messages: said, "j")))
+    runner = run(Says(lambda messages: "It is 4."), grader=ByChat(Says(lambda messages: said, "j")))
     rows = runner.run([task()], modes=["baseline"], progress=False, say=lambda line: None)
     assert rows[0]["criteria_scores"] == {"length": None, "bullets": None}
     assert rows[0]["weighted_score"] is None
     assert rows[0]["correct"] is True
-    assert failures(rows) == {"the judge gave no whole number from 1 to 5": 2}
+    assert failures(rows) == {"the grader gave no whole number from 1 to 5": 2}
 
 
 def test_an_empty_answer_and_a_model_that_fails_are_rows_with_a_reason():
@@ -148,12 +148,12 @@ def test_an_empty_answer_and_a_model_that_fails_are_rows_with_a_reason():
 
 
 def test_correctness_is_judged_once_for_a_response_and_of_the_response_that_is_graded():
-    judge = Says(lambda messages: '{"correct": true}', "c")
-    runner = run(Says(lambda messages: "It is 4."), correctness=CorrectByChat(judge))
+    grader = Says(lambda messages: '{"correct": true}', "c")
+    runner = run(Says(lambda messages: "It is 4."), correctness=CorrectByChat(grader))
     rows = runner.run([task(), task(person="bob")], modes=["baseline", "oracle"], progress=False, say=lambda line: None)
     assert [row["correct"] for row in rows] == [True] * 4
-    assert len(judge.calls) == 1
-    assert "It is 4." in judge.calls[0][-1]["content"]
+    assert len(grader.calls) == 1
+    assert "It is 4." in grader.calls[0][-1]["content"]
 
 
 def test_rules_of_correctness_read_the_last_number_the_letter_or_the_words():
@@ -197,13 +197,13 @@ def test_threads_give_the_same_rows_in_the_same_order():
 
 def test_the_cost_counts_every_call_that_is_then_made():
     player = Says(lambda messages: '{"reply": "Short.", "expressed": [], "stop": false}', "p")
-    judge, right = Says(lambda messages: '{"score": 4}', "j"), Says(lambda messages: '{"correct": true}', "c")
+    grader, right = Says(lambda messages: '{"score": 4}', "j"), Says(lambda messages: '{"correct": true}', "c")
     model = Says(always_asking)
-    runner = run(model, user=PlayedUser(player), judge=ByChat(judge), correctness=CorrectByChat(right), max_turns=3)
+    runner = run(model, user=PlayedUser(player), grader=ByChat(grader), correctness=CorrectByChat(right), max_turns=3)
     cost = runner.estimate([(model, task(), mode) for mode in MODES.values()])
     runner.run([task()], progress=False, say=lambda line: None)
     assert cost.calls[:2] == (len(model.calls), len(player.calls)) == (6, 3)
-    assert cost.calls[2] == len(judge.calls) + 3
+    assert cost.calls[2] == len(grader.calls) + 3
     assert len(right.calls) == 2  # of three responses two were the same
 
 
@@ -213,4 +213,4 @@ def test_settings_and_modes_out_of_range_are_refused():
     with pytest.raises(SettingsError, match="max_turns"):
         run(Says(always_asking), max_turns=0)
     with pytest.raises(SettingsError, match="another name"):
-        Discovery([Says(always_asking)] * 2, user=RuledUser(), judge=ByRules(), correctness=CorrectByRules())
+        Discovery([Says(always_asking)] * 2, user=RuledUser(), grader=ByRules(), correctness=CorrectByRules())

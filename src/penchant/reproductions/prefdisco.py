@@ -15,7 +15,7 @@ gives 100 and asking nothing gives 0, exactly.
 
 Part A is run with scale full only; it needs the llama.cpp engine. The base model of its two is not made to chat.
 Fewer pairs than the card's 60 a model: 32, so that both models take minutes. Nothing was chosen by looking at results.
-Left out: 21 large models, ten benchmarks, judges that are models.
+Left out: 21 large models, ten benchmarks, graders that are models.
 
 Source:
     Li et al. (2025), PrefDisco: Benchmarking Proactive Personalized Reasoning. arXiv 2510.00177.
@@ -33,7 +33,7 @@ from penchant.errors import DataError, MissingExtraError
 from penchant.evaluate.alignment import norm_align
 from penchant.evaluate.attributes import ATTRIBUTES
 from penchant.evaluate.discovery import Discovery, Row
-from penchant.evaluate.discovery_judge import ByRules, CorrectByRules
+from penchant.evaluate.graders import ByRules, CorrectByRules
 from penchant.evaluate.discovery_tasks import Task, assigned
 from penchant.evaluate.passive_user import ByRules as RuledUser
 from penchant.reproductions.forms_of_answers import Composer, people_of_kinds, population, problems
@@ -90,7 +90,7 @@ def in_the_exact_world(seed: int, scale: str, n_kinds: int) -> dict[str, Any]:
     """Alignment of each task under each policy and budget, and whether the ends of the scale are exact."""
     past, tasks = world(seed, _PAIRS[scale], n_kinds)
     asked = problems(seed)
-    settings: dict[str, Any] = {"user": RuledUser(), "judge": ByRules(), "correctness": CorrectByRules()}
+    settings: dict[str, Any] = {"user": RuledUser(), "grader": ByRules(), "correctness": CorrectByRules()}
     quiet: dict[str, Any] = {"progress": False, "say": lambda line: None}
 
     def answered(policy: Any, name: str, budget: int, mode: str) -> list[Row]:
@@ -143,7 +143,7 @@ def with_models(seed: int, models: Sequence[ChatModel]) -> list[Row]:
     run = Discovery(
         models,
         user=RuledUser(may_stop=True),
-        judge=ByRules(),
+        grader=ByRules(),
         correctness=CorrectByRules(),
         temperature=0.0,
         max_tokens=_TOKENS,
