@@ -95,9 +95,7 @@ def discovery(
         models,
         user=_user(user_model, may_stop),
         grader=_grader(grader),
-        correctness=graders.CorrectByRules()
-        if grader == _RULES
-        else graders.CorrectByChat(Cached(chat_model(grader))),
+        correctness=graders.CorrectByRules() if grader == _RULES else graders.CorrectByChat(Cached(chat_model(grader))),
         second=_grader(second_grader) if second_grader else None,
         max_turns=max_turns,
         n_questions=n_questions,

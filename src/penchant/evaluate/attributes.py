@@ -1,8 +1,8 @@
 r"""Twelve wishes about the form of an answer that a rule can check, each on five levels.
 
-A grader that is a model errs; these do not, so that what is left to err is the model under test. An attribute is a count
-or a rate in the text; four thresholds cut it into levels 1..5, and a value of the attribute asks for one of them. The
-grade is 5 on that level and falls evenly to 1 on the level farthest from it.
+A grader that is a model errs; these do not, so that what is left to err is the model under test. An attribute is a
+count or a rate in the text; four thresholds cut it into levels 1..5, and a value of the attribute asks for one of them.
+The grade is 5 on that level and falls evenly to 1 on the level farthest from it.
 
 >>> grade("length", "short", "It is 12."), grade("length", "long", "It is 12.")
 (5, 1)

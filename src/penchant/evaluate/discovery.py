@@ -1,8 +1,8 @@
 r"""Does a model find out what a person wants, and does it answer accordingly, at no cost in correctness?
 
 Each model answers each task in three conditions: the question alone (`no_prompt`), a talk in which it must ask before
-it answers (`infer_persona`), and with the person and their wishes known (`persona_known`). The grader is not told which.
-Alignment and correctness are those of one and the same response, and each judgement is made once.
+it answers (`infer_persona`), and with the person and their wishes known (`persona_known`). The grader is not told
+which. Alignment and correctness are those of one and the same response, and each judgement is made once.
 
 What the official code does otherwise: an item that fails vanishes there, and a score that cannot be read becomes 1;
 here a failure is counted with its reason and never becomes a score. A turn that does not keep to the two lines of the
@@ -33,8 +33,8 @@ from tqdm import tqdm
 from penchant.cache import content_key
 from penchant.chat import ChatError, ChatModel, Message
 from penchant.errors import SettingsError, UnknownNameError, nearest
-from penchant.evaluate.graders import Correctness, Grader
 from penchant.evaluate.discovery_tasks import Problem, Task
+from penchant.evaluate.graders import Correctness, Grader
 from penchant.evaluate.passive_user import PassiveUser
 from penchant.records import canonical_json
 

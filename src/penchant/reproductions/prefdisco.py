@@ -33,8 +33,8 @@ from penchant.errors import DataError, MissingExtraError
 from penchant.evaluate.alignment import norm_align
 from penchant.evaluate.attributes import ATTRIBUTES
 from penchant.evaluate.discovery import Discovery, Row
-from penchant.evaluate.graders import ByRules, CorrectByRules
 from penchant.evaluate.discovery_tasks import Task, assigned
+from penchant.evaluate.graders import ByRules, CorrectByRules
 from penchant.evaluate.passive_user import ByRules as RuledUser
 from penchant.reproductions.forms_of_answers import Composer, people_of_kinds, population, problems
 from penchant.reproductions.verdict import Verdict
