@@ -7,8 +7,8 @@ import pytest
 from penchant.chat import ChatError
 from penchant.errors import SettingsError, UnknownNameError
 from penchant.evaluate.discovery import MODES, Discovery, action, discover, failures, weighted_score
-from penchant.evaluate.graders import ByChat, ByRules, CorrectByChat, CorrectByRules
 from penchant.evaluate.discovery_tasks import Preference, Problem, Task
+from penchant.evaluate.graders import ByChat, ByRules, CorrectByChat, CorrectByRules
 from penchant.evaluate.passive_user import ByChat as PlayedUser
 from penchant.evaluate.passive_user import ByRules as RuledUser
 from penchant.feedback.personas import Persona

@@ -276,7 +276,9 @@ def _shown(called: str, one: Dissection) -> str:
     between = f"\n  ({len(one.ranked) - len(ends)} more lie between)" * (len(one.ranked) > len(ends))
     lines = [
         f"{called}: {one.n_pairs} decided pairs{ties}",
-        f"  right on pairs held out, % [95 %]: {report.shown(one.accuracy, signed=False)}; baselines: {baselines}",
+        _wrapped(
+            f"right on pairs held out, % [95 %]: {report.shown(one.accuracy, signed=False)}; baselines: {baselines}"
+        ),
         textwrap.indent(table.text(), "  ") + between,
     ]
     return "\n".join([*lines, *(_wrapped(warning) for warning in one.warnings)])
