@@ -148,12 +148,13 @@ def test_training_pairs_read_back_as_what_the_judge_is_predicted_to_say_and_its_
     assert (lesson["chosen"], lesson["rejected"]) == ("thank you river", "river!")
     score = [row["chosen"].count("thank") - row["rejected"].count("thank") for row in towards]
     assert np.mean(score) > 0.5
+    assert "tell a policy: “Let your answer be above all, and plainly: polite.”" in outcome.text
     assert "train it on" in outcome.text
     noise = written(tmp_path / "noise.jsonl", votes(60, {}, seed=3))
     none = dissect(noise, folds=4, out=tmp_path / "out")
     assert none.data["taught"]["kept"] == 0
     assert not (tmp_path / "out" / "towards.jsonl").exists(), "an earlier run's pairs would be taken for this one's"
-    assert "train it on" not in none.text
+    assert "To push" not in none.text
 
 
 def test_explanations_add_up_and_are_of_the_judge_that_is_named(tmp_path):

@@ -184,6 +184,7 @@ def _described(pairs: _Pairs, chat: str, dropped: dict[str, int], seed: int) -> 
     """The pairs with their features; those that a chat model could not describe are left out and counted."""
     if not chat:
         return replace(pairs, features=computed(pairs.first, pairs.second), names=IN_CODE)
+    describer = Cached(chat_model(chat))
     texts = pairs.prompts, pairs.first, pairs.second
     asked = cost(*texts)
     print(
@@ -192,7 +193,7 @@ def _described(pairs: _Pairs, chat: str, dropped: dict[str, int], seed: int) -> 
         file=sys.stderr,
     )
     with tqdm(total=len(pairs.prompts), unit="pair") as bar:
-        found = annotated(Cached(chat_model(chat)), *texts, seed=seed, progress=lambda: bar.update() and None)
+        found = annotated(describer, *texts, seed=seed, progress=lambda: bar.update() and None)
     dropped |= found.dropped
     return replace(pairs.take(found.rows), features=found.features, names=PROPERTIES)
 
@@ -370,7 +371,7 @@ def _sides(table: pa.Table, stays: NDArray[np.bool_]) -> pa.Table:
 
 def _pushed(called: str, one: Dissection, taught: dict[str, int], out: Path) -> list[str]:
     """How to test whether a judge can be pushed."""
-    wanted = [name for name in one.ranked if one.weights[one.names.index(name)] > 0]
+    wanted = [name for name in one.ranked if one.low[one.names.index(name)] > 0]  # of others nobody knows
     weights = [one.weights[one.names.index(name)] for name in wanted]
     ways = [f"tell a policy: “{wish(wanted, weights)}”"] if wanted else []
     if taught["kept"]:
