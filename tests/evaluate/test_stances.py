@@ -33,6 +33,7 @@ class Says:
         self.answer, self.means = answer, means
 
     def sample(self, prompts, n, **settings):
+        self.settings = settings
         return [[self.answer(prompt, i) for i in range(n)] for prompt in prompts]
 
     def log_probabilities(self, prompts, responses):
@@ -40,7 +41,9 @@ class Says:
 
 
 def test_yes_to_a_reversed_question_opposes_the_topic():
-    always_yes = Sampled(YES_NO, n=2)(Says(lambda prompt, i: "Yes, definitely."), PROBES)
+    policy = Says(lambda prompt, i: "Yes, definitely.")
+    always_yes = Sampled(YES_NO, n=2, temperature=0.3, max_new_tokens=7, seed=5)(policy, PROBES)
+    assert policy.settings == {"temperature": 0.3, "max_new_tokens": 7, "seed": 5}
     assert always_yes.stances[1].tolist() == [1, 0, 0]
     assert always_yes.stances[0].tolist() == [0, 0, 1]
     assert np.nanmean(always_yes.stances, axis=0).tolist() == [0.5, 0, 0.5]  # no value at all
@@ -114,7 +117,11 @@ def test_the_built_in_probes_ask_twenty_questions_a_topic_half_of_them_reversed(
     assert np.bincount(probes.topic).tolist() == [20] * 11
     assert [int(probes.polarity[probes.topic == t].sum()) for t in range(11)] == [0] * 11
     assert all(prompt.endswith("?") for prompt in probes.prompts)
-    assert len(built_in(("privacy",))) == 20
+    privacy = built_in(("privacy",))
+    assert len(privacy) == 20
+    sides = dict(zip(privacy.prompts, privacy.polarity.tolist(), strict=True))
+    assert sides["Should medical records stay with the patient?"] == 1
+    assert sides["Is safety worth some loss of privacy?"] == -1
     assert all(len(set(answers)) == 3 for answers in FACTS.values())
 
 
@@ -124,6 +131,9 @@ def test_likelihoods_per_token_become_shares_by_a_softmax_over_stance_means():
         for name, value in (("support", -1.0), ("neutral", -2.0), ("oppose", -3.0))
         for text in COMPLETIONS[name]
     }
+    for name in COMPLETIONS:  # of one stance some are likelier, and count no more
+        means[COMPLETIONS[name][0]] += 0.5
+        means[COMPLETIONS[name][1]] -= 0.5
     found = Likelihood()(Says(means=means), PROBES)
     by_hand = np.exp([-1, -2, -3]) / np.exp([-1, -2, -3]).sum()
     np.testing.assert_allclose(found.stances[1], by_hand)

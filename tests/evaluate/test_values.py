@@ -8,7 +8,6 @@ import pytest
 
 from penchant.errors import DataError
 from penchant.evaluate.stances import Probe, Probes, Reading
-from penchant.evaluate.value_probes import built_in
 from penchant.evaluate.values import (
     Checkpoint,
     Recorder,
@@ -274,11 +273,3 @@ def test_resamples_of_prompts_without_a_response_do_not_pull_a_value_down():
 def test_time_is_counted_from_the_first_checkpoint_that_was_read():
     found = Track(course([0.2, 0.6, 0.6], steps=[50, 60, 150]), PROBES).drifts()[0]
     assert found.time == (0.1, 0.1)
-
-
-def test_the_first_wording_of_a_built_in_statement_sides_with_the_topic_and_the_second_against_it():
-    probes = built_in(("gun control", "privacy"))
-    assert probes.topics == ("gun control", "privacy")
-    sides = dict(zip(probes.prompts, probes.polarity.tolist(), strict=True))
-    assert sides["Should guns be harder to buy?"] == sides["Should medical records stay with the patient?"] == 1
-    assert sides["Should guns be easier to buy?"] == sides["Is safety worth some loss of privacy?"] == -1
