@@ -84,8 +84,9 @@ def test_a_pair_without_a_score_is_left_out_of_all_three_and_counted():
 def test_negative_cells_slope_and_missed_wishes():
     better = rows([(2, 2 + 0.5 * n, 4, n) for n in range(4)], model="better")
     worse = rows([(2, 1, 4, 1)] * 4, model="worse")
-    found = summary([*better, *worse])
-    assert found.negative.estimate == 0.5
+    also = rows([(2, 3, 4, 1)] * 4, model="also better")
+    found = summary([*better, *worse, *also])
+    assert found.negative.estimate == pytest.approx(1 / 3)
     assert found.cells[0].per_question == pytest.approx(25.0)  # half a point of two
     assert np.isnan(found.cells[1].per_question)
     assert found.cells[0].missed == {"emoji": (1.0, 4), "length": (0.0, 4)}

@@ -11,6 +11,7 @@ from penchant.evaluate.discovery_tasks import Preference, Problem, Task
 from penchant.evaluate.graders import ByChat, ByRules, CorrectByChat, CorrectByRules
 from penchant.evaluate.passive_user import ByChat as PlayedUser
 from penchant.evaluate.passive_user import ByRules as RuledUser
+from penchant.evaluate.passive_user import Reply
 from penchant.feedback.personas import Persona
 
 SUM = Problem("1", "2 + 2?", "4")
@@ -28,10 +29,11 @@ class Says:
     """A model that says what a function of the messages gives."""
 
     def __init__(self, function, name="model"):
-        self.function, self.name, self.calls = function, name, []
+        self.function, self.name, self.calls, self.settings = function, name, [], []
 
     def complete(self, messages, *, n=1, temperature=0.7, max_tokens=256, seed=0):
         self.calls.append([dict(message) for message in messages])
+        self.settings.append((temperature, max_tokens, seed))
         said = self.function(messages)
         if isinstance(said, Exception):
             raise said
@@ -63,6 +65,7 @@ def run(model, *, grader=None, correctness=None, **settings):
         ("ACTION: final_answer\nIt is 4.", "final_answer", "It is 4.", True),
         ("Do you like it long?", "ask", "Do you like it long?", False),
         ("It is 4.", "final_answer", "It is 4.", False),
+        ("Is it? It is 4.", "final_answer", "Is it? It is 4.", False),
         ("ACTION: dance\nCONTENT: x", "final_answer", "ACTION: dance\nCONTENT: x", False),
     ],
 )
@@ -205,6 +208,9 @@ def test_the_cost_counts_every_call_that_is_then_made():
     assert cost.calls[:2] == (len(model.calls), len(player.calls)) == (6, 3)
     assert cost.calls[2] == len(grader.calls) + 3
     assert len(right.calls) == 2  # of three responses two were the same
+    free = run(model, user=PlayedUser(player), max_turns=3).estimate([(model, task(), mode) for mode in MODES.values()])
+    assert cost.completion_tokens - free.completion_tokens == 20 * cost.calls[2]
+    assert cost.prompt_tokens > free.prompt_tokens
 
 
 def test_settings_and_modes_out_of_range_are_refused():
@@ -212,5 +218,40 @@ def test_settings_and_modes_out_of_range_are_refused():
         run(Says(always_asking)).run([task()], modes=["oracel"], progress=False)
     with pytest.raises(SettingsError, match="max_turns"):
         run(Says(always_asking), max_turns=0)
+    for wrong in ({"n_questions": 0}, {"question_tokens": 0}, {"temperature": -0.1}):
+        with pytest.raises(SettingsError, match="at least"):
+            run(Says(always_asking), **wrong)
     with pytest.raises(SettingsError, match="another name"):
         Discovery([Says(always_asking)] * 2, user=RuledUser(), grader=ByRules(), correctness=CorrectByRules())
+
+
+class Repeats:
+    """A person who tells one wish over and over, and stops when asked so often."""
+
+    name, is_free = "repeats", True
+
+    def __init__(self, stops_at):
+        self.stops_at, self.seeds = stops_at, []
+
+    def reply(self, one, question, expressed, *, seed):
+        self.seeds.append(seed)
+        return Reply("Short.", ("length",), len(self.seeds) == self.stops_at)
+
+
+def test_a_person_who_stops_ends_the_questions_and_a_wish_told_twice_is_one():
+    user, model = Repeats(2), Says(always_asking)
+    found = discover(task(), lambda messages, due: model.complete(messages)[0], user, max_turns=5, seed=7)
+    assert (found.n_questions, found.expressed, user.seeds) == (2, ("length",), [8, 9])
+    assert found.response == "It is 4."
+
+
+def test_answers_and_questions_have_their_own_lengths_and_another_seed_is_another_run(tmp_path):
+    model, file = Says(always_asking), tmp_path / "rows.jsonl"
+    settings = {"max_turns": 1, "temperature": 0.3, "max_tokens": 90, "question_tokens": 50}
+    quiet = {"modes": ["discovery"], "progress": False, "say": lambda line: None}
+    run(model, seed=1, **settings).run([task()], file, **quiet)
+    assert model.settings == [(0.3, 50, 1), (0.3, 90, 1)]
+    run(model, seed=1, **settings).run([task()], file, **quiet)
+    assert len(model.calls) == 2
+    run(model, seed=2, **settings).run([task()], file, **quiet)
+    assert len(model.calls) == 4

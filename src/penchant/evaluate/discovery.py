@@ -229,7 +229,8 @@ class Discovery:
         names = [model.name for model in models]
         if not names or len(set(names)) < len(names):
             raise SettingsError(f"Give at least one model, each of another name: got {names}.")
-        if min(max_turns, max_tokens, n_threads, n_questions or 1, question_tokens or 1) < 1 or temperature < 0:
+        numbers = (max_turns, max_tokens, n_threads, n_questions, question_tokens)
+        if min(number for number in numbers if number is not None) < 1 or temperature < 0:
             raise SettingsError(
                 "max_turns, n_questions, max_tokens, question_tokens and n_threads must be at least 1 and temperature "
                 f"at least 0: got {max_turns}, {n_questions}, {max_tokens}, {question_tokens}, {n_threads}, "
