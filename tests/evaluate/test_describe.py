@@ -69,6 +69,10 @@ def test_pairs_of_one_cluster_count_once():
     pairs, activation = pairs_about()
     found = description(ByPhrases(), pairs, activation, clusters=np.repeat(np.arange(50), 4))
     assert found.fidelity.n == 25
+    few, enough = (description(ByPhrases(), pairs, activation, clusters=np.arange(200) % n) for n in (19, 20))
+    assert (few.fidelity.n, enough.fidelity.n) == (75, 8), (
+        "hardly any clusters tell nothing: pairs stand for themselves"
+    )
     one_large = np.concatenate([np.zeros(180, int), np.arange(1, 21)])
     assert description(ByPhrases(), pairs, activation, clusters=one_large).fidelity.n <= 10
 

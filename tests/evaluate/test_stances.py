@@ -131,9 +131,8 @@ def test_likelihoods_per_token_become_shares_by_a_softmax_over_stance_means():
         for name, value in (("support", -1.0), ("neutral", -2.0), ("oppose", -3.0))
         for text in COMPLETIONS[name]
     }
-    for name in COMPLETIONS:  # of one stance some are likelier, and count no more
-        means[COMPLETIONS[name][0]] += 0.5
-        means[COMPLETIONS[name][1]] -= 0.5
+    means[COMPLETIONS["oppose"][0]] += 0.5  # one of a stance is likelier, which counts as much as another's being less
+    means[COMPLETIONS["oppose"][1]] -= 0.5
     found = Likelihood()(Says(means=means), PROBES)
     by_hand = np.exp([-1, -2, -3]) / np.exp([-1, -2, -3]).sum()
     np.testing.assert_allclose(found.stances[1], by_hand)
@@ -194,3 +193,7 @@ def test_a_chat_judge_that_names_another_stance_fails_loudly():
 def test_words_of_two_stances_at_once_are_refused():
     with pytest.raises(SettingsError, match="more than one stance"):
         LexicalJudge({"yes"}, {"yes"})
+
+
+def test_a_response_without_any_word_of_a_stance_is_neutral():
+    assert YES_NO(["?"] * 2, ["Hm.", "Yes."], ["t"] * 2).tolist() == [[0, 1, 0], [1, 0, 0]]
