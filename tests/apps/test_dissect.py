@@ -157,6 +157,17 @@ def test_training_pairs_read_back_as_what_the_judge_is_predicted_to_say_and_its_
     assert "To push" not in none.text
 
 
+def test_a_context_that_is_the_kind_of_request_is_no_part_of_what_was_asked(tmp_path, scripted):
+    file = written(tmp_path / "votes.jsonl", votes(60, POLITE_NOT_LOUD, context="lesson"))
+    for scenario, is_asked in (("context", False), ("none", True)):
+        outcome = dissect(file, scenario=scenario, chat="scripted", folds=4, out=tmp_path / scenario)
+        assert outcome.data["dissections"][0]["scenario"] == ("all requests" if is_asked else "lesson")
+        [taught] = read(tmp_path / scenario / "towards.jsonl").records.values()
+        assert set(taught.table["context"].to_pylist()) == ({"lesson"} if is_asked else {None})
+        assert {"lesson" in text for text in scripted.asked} == {is_asked}
+        scripted.asked.clear()
+
+
 def test_explanations_add_up_and_are_of_the_judge_that_is_named(tmp_path):
     rows = votes(60, POLITE_NOT_LOUD, seed=1, user="zoe") + votes(60, POLITE_NOT_LOUD, user="ann")
     file = written(tmp_path / "votes.jsonl", rows)

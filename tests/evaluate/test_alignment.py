@@ -50,6 +50,7 @@ def test_losses_ties_and_undefined_pairs_are_counted():
     [cell] = summary(rows([(2, 3, 4, 1), (2, 1, 4, 0), (2, 2, 2, 0), (3, 2, 3, 0)])).cells
     assert cell.worse.estimate == 0.5
     assert (cell.n_ties, cell.n_undefined, cell.n_pairs) == (1, 2, 4)
+    assert summary(rows([(2, 4, 4, 1)] * 4)).cells[0].n_ties == 0, "as good as knowing everything is no tie"
     assert cell.gain.estimate == pytest.approx(-0.25)
     assert cell.norm_align.estimate == pytest.approx(100 * -0.25 / 1.0)
 

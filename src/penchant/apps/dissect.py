@@ -128,7 +128,8 @@ def dissect(
             f"that on A; both orders agree in {100 * said['agrees']:.0f} % of pairs"
         )
     lines += _explained(pairs, who, first, explain)
-    taught = _teach(comparisons, pairs, who, first, out)
+    is_label = "context" in (judge, scenario)  # and then no part of what was asked
+    taught = _teach(comparisons.table.drop_columns(["context"] * is_label), pairs, who, first, out)
     lines += _pushed(_called(*who, scenario), first, taught, out)
     alike = _map(found, out)
     if alike is not None:
@@ -333,7 +334,7 @@ def _explained(pairs: _Pairs, who: Who, one: Dissection, n: int) -> list[str]:
     return [f"How likely {who[0]} is to prefer one to the other, and the largest reasons:", *lines] if lines else []
 
 
-def _teach(comparisons: Comparisons, pairs: _Pairs, who: Who, one: Dissection, out: Path) -> dict[str, int]:
+def _teach(records: pa.Table, pairs: _Pairs, who: Who, one: Dissection, out: Path) -> dict[str, int]:
     """Write what a policy would be trained on to please a judge in a kind of request, and to displease it."""
     alike: dict[tuple[str, ...], int] = {}  # the same pair, whoever judged it and whichever way round
     for row, (_, kind) in enumerate(pairs.who):
@@ -342,7 +343,7 @@ def _teach(comparisons: Comparisons, pairs: _Pairs, who: Who, one: Dissection, o
     asked = pairs.take(np.array(list(alike.values()), dtype=np.int64))
     labels, decided = predicted(asked.features, one.weights)
     rows = np.flatnonzero(decided)
-    table = comparisons.table.take(asked.places[rows])
+    table = records.take(asked.places[rows])
     chosen_stays = (labels == 1) != asked.turned
     for name, towards in (("towards", True), ("against", False)):
         sides = _sides(table, chosen_stays[rows] == towards)
@@ -358,15 +359,9 @@ def _sides(table: pa.Table, stays: NDArray[np.bool_]) -> pa.Table:
     """Prompts as they are, with chosen and rejected exchanged where these do not stay."""
     chosen, rejected = table["chosen"], table["rejected"]
     mask = pa.array(stays)
-    return pa.table(
-        {
-            "prompt": table["prompt"],
-            "chosen": pc.if_else(mask, chosen, rejected),
-            "rejected": pc.if_else(mask, rejected, chosen),
-            "context": table["context"],
-            "form": table["form"],
-        }
-    )
+    sides = {"chosen": pc.if_else(mask, chosen, rejected), "rejected": pc.if_else(mask, rejected, chosen)}
+    asked = [name for name in ("prompt", "context", "form") if name in table.column_names]
+    return pa.table({name: table[name] for name in asked} | sides)
 
 
 def _pushed(called: str, one: Dissection, taught: dict[str, int], out: Path) -> list[str]:
