@@ -185,7 +185,9 @@ def _option(setting: Any, prefix: str = "") -> click.Option:
     from penchant.settings import REQUIRED
 
     dotted = prefix + setting.name
-    default = "" if setting.default in (REQUIRED, None, ()) or setting.section else f"  [default: {setting.default}]"
+    default = (
+        "" if setting.default in (REQUIRED, None, (), "") or setting.section else f"  [default: {setting.default}]"
+    )
     key = _SET + dotted.replace(".", "__")  # click wants an identifier
     flag = "--" + dotted.replace("_", "-")
     if setting.type is bool:

@@ -71,7 +71,7 @@ def test_the_cost_can_be_had_without_a_call(file, models, tmp_path):
     assert not (tmp_path / "found").exists()
 
 
-def test_wishes_without_a_rule_need_a_judge_that_reads(file, models, tmp_path):
+def test_wishes_without_a_rule_need_a_grader_that_reads(file, models, tmp_path):
     levels = ["a", "b", "c", "d", "e"]
     record = {
         "problem_id": "1", "question": "2 + 2?", "answer": "4", "persona_id": "ann",
@@ -82,7 +82,7 @@ def test_wishes_without_a_rule_need_a_judge_that_reads(file, models, tmp_path):
     path.write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(SettingsError, match="No rule grades 1 of the preferences, such as 'rhyme'"):
         command.discovery(path, out=tmp_path / "found")
-    assert command.discovery(path, judge="j", estimate_only=True).data["calls"][2] == 6
+    assert command.discovery(path, grader="j", estimate_only=True).data["calls"][2] == 6
     with pytest.raises(UnknownNameError):
         command.discovery(file, model="nobody")
     with pytest.raises(SettingsError, match="at least 1"):

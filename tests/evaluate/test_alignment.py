@@ -50,6 +50,7 @@ def test_losses_ties_and_undefined_pairs_are_counted():
     [cell] = summary(rows([(2, 3, 4, 1), (2, 1, 4, 0), (2, 2, 2, 0), (3, 2, 3, 0)])).cells
     assert cell.worse.estimate == 0.5
     assert (cell.n_ties, cell.n_undefined, cell.n_pairs) == (1, 2, 4)
+    assert summary(rows([(2, 4, 4, 1)] * 4)).cells[0].n_ties == 0, "as good as knowing everything is no tie"
     assert cell.gain.estimate == pytest.approx(-0.25)
     assert cell.norm_align.estimate == pytest.approx(100 * -0.25 / 1.0)
 
@@ -84,8 +85,9 @@ def test_a_pair_without_a_score_is_left_out_of_all_three_and_counted():
 def test_negative_cells_slope_and_missed_wishes():
     better = rows([(2, 2 + 0.5 * n, 4, n) for n in range(4)], model="better")
     worse = rows([(2, 1, 4, 1)] * 4, model="worse")
-    found = summary([*better, *worse])
-    assert found.negative.estimate == 0.5
+    also = rows([(2, 3, 4, 1)] * 4, model="also better")
+    found = summary([*better, *worse, *also])
+    assert found.negative.estimate == pytest.approx(1 / 3)
     assert found.cells[0].per_question == pytest.approx(25.0)  # half a point of two
     assert np.isnan(found.cells[1].per_question)
     assert found.cells[0].missed == {"emoji": (1.0, 4), "length": (0.0, 4)}
@@ -109,7 +111,7 @@ def test_answers_without_a_judgement_of_correctness_do_not_count_as_unchanged():
     assert cell.cost.estimate == -1.0
 
 
-def test_two_judges_agree_or_not():
+def test_two_graders_agree_or_not():
     alike = [*rows([(2, 3, 4, 1)] * 2, second=3)]
     assert summary(rows([(2, 3, 4, 1)] * 2)).kappa is None
     assert summary(alike).kappa == pytest.approx(0.0)

@@ -52,3 +52,20 @@ def test_unknown_attributes_and_values_name_the_nearest():
         grade("lenght", "short", "x")
     with pytest.raises(UnknownNameError, match="'long'"):
         grade("length", "lang", "x")
+
+
+def test_a_level_begins_at_its_threshold():
+    for level, n in enumerate((12, 25, 50, 90), start=2):
+        assert [ATTRIBUTES["length"].level("word " * words) for words in (n - 1, n)] == [level - 1, level]
+    plain = "one two six ten who may see the sky "
+    assert ATTRIBUTES["jargon"].level(plain + "elephants") == 1, "nine letters are no jargon"
+    assert ATTRIBUTES["jargon"].level(plain + "elephantry") > 1
+
+
+def test_grades_fall_evenly_to_one_on_the_farthest_level():
+    assert [grade("length", "short", "word " * n) for n in (5, 15, 30, 60, 100)] == [5, 4, 3, 2, 1]
+    assert [grade("length", "medium", "word " * n) for n in (5, 15, 30, 60, 100)] == [1, 3, 5, 3, 1]
+
+
+def test_a_question_is_known_in_capitals_too():
+    assert asked_about("BULLETS?") == ["bullets"]

@@ -8,7 +8,8 @@ from scipy.stats import pearsonr
 
 from penchant.errors import DataError
 from penchant.evaluate import phrases
-from penchant.evaluate.describe import ByChat, ByPhrases, correlation, description
+from penchant.evaluate.describe import ByChat, ByPhrases, Description, correlation, description
+from penchant.statistics import Interval
 
 
 def pairs_about(n=200, seed=0):
@@ -68,8 +69,108 @@ def test_pairs_of_one_cluster_count_once():
     pairs, activation = pairs_about()
     found = description(ByPhrases(), pairs, activation, clusters=np.repeat(np.arange(50), 4))
     assert found.fidelity.n == 25
+    few, enough = (description(ByPhrases(), pairs, activation, clusters=np.arange(200) % n) for n in (19, 20))
+    assert (few.fidelity.n, enough.fidelity.n) == (75, 8), (
+        "hardly any clusters tell nothing: pairs stand for themselves"
+    )
     one_large = np.concatenate([np.zeros(180, int), np.arange(1, 21)])
     assert description(ByPhrases(), pairs, activation, clusters=one_large).fidelity.n <= 10
+
+
+class Recorder:
+    """Proposes what it is told to, reads off a pair how it compares, and keeps what it was shown."""
+
+    name = "recorder"
+
+    def __init__(self, *names):
+        self.names, self.shown, self.judged = names, [], []
+
+    def propose(self, pairs, activation, *, n, seed):
+        self.shown = list(zip(pairs, activation, strict=True))
+        return list(self.names[:n])
+
+    def compare(self, description, pairs, *, seed):
+        self.judged = list(pairs)
+        return np.array([float(pair[0].split("=")[1]) if description == "right" else float("nan") for pair in pairs])
+
+
+def numbered(n, seed=0):
+    """Pairs that say a noisy sign of their activation."""
+    rng = np.random.default_rng(seed)
+    activation = rng.standard_normal(n)
+    said = np.sign(activation + rng.standard_normal(n))
+    return [(f"{row}={said[row]:.0f}", "") for row in range(n)], activation
+
+
+def test_pairs_that_a_name_was_made_from_do_not_measure_it():
+    pairs, activation = numbered(60)
+    one = Recorder("right")
+    found = description(one, pairs, activation)
+    assert {pair for pair, _ in one.shown} & set(one.judged) == set()
+    assert len(one.shown) == len(one.judged) == found.fidelity.n == 30
+    assert dict(one.shown).items() <= dict(zip(pairs, activation, strict=True)).items()
+
+
+def test_pairs_to_measure_on_are_half_of_them_above_the_median():
+    pairs, activation = numbered(200)
+    one = Recorder("right")
+    description(one, pairs, activation)
+    whole, size = one.judged, dict(zip(pairs, np.abs(activation), strict=True))
+    for n in (30, 31):
+        description(one, pairs, activation, n_measured=n)
+        assert len(one.judged) == n
+        assert sum(size[pair] > np.median([size[other] for other in whole]) for pair in one.judged) == 15
+
+
+def test_p_counts_every_description_of_every_feature_and_is_at_most_one():
+    pairs, activation = numbered(60, seed=5)
+    one = Recorder("right")
+    found = description(one, pairs, activation, n_features=3, n_candidates=7)
+    values = dict(zip(pairs, activation, strict=True))
+    alone = pearsonr([values[pair] for pair in one.judged], [float(pair[0].split("=")[1]) for pair in one.judged])
+    assert found.p == pytest.approx(21 * alone.pvalue)
+    assert found.fidelity.estimate == pytest.approx(alone.statistic)
+    assert found.fidelity.low < found.fidelity.estimate < found.fidelity.high
+    turned = description(Recorder("right"), pairs, -activation, n_features=3, n_candidates=7)
+    assert (turned.sign, turned.fidelity) == (-1, found.fidelity)
+    assert description(Recorder("right"), pairs, activation, n_features=10**9).p == 1
+
+
+def test_the_best_of_all_candidates_is_taken_and_pairs_without_an_answer_are_counted():
+    pairs, activation = numbered(60)
+    assert description(Recorder("right", "wrong"), pairs, activation).text == "right"
+    found = description(Recorder("wrong"), pairs, activation)
+    assert (found.text, found.kept) in {("", False), ("wrong", False)}
+    half = [(pair[0] if row % 2 else f"{row}=nan", "") for row, pair in enumerate(pairs)]
+    one = Recorder("right")
+    found = description(one, half, activation)
+    missing = sum(pair[0].endswith("nan") for pair in one.judged)
+    assert (found.n_unanswered, found.fidelity.n) == (missing, len(one.judged) - missing)
+
+
+def test_a_description_is_kept_below_five_in_a_hundred_and_only_if_it_says_something():
+    fidelity = Interval(0.5, 0.1, 0.8, 0.95, 30)
+    assert Description("says fish", 1, fidelity, 0.049).kept
+    assert not Description("says fish", 1, fidelity, 0.05).kept
+    assert not Description("", 1, fidelity, 0.0).kept
+
+
+def test_three_pairs_have_no_correlation_and_no_phrase():
+    assert correlation([1.0, 2.0, 3.0], [1.0, 2.0, 4.0])[1] == 1.0
+    assert correlation([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 4.0, 5.0])[1] < 0.1
+    pairs, activation = pairs_about(40)
+    assert ByPhrases().propose(pairs[:3], activation[:3], n=5, seed=0) == []
+
+
+def test_phrases_of_which_there_is_less_are_proposed_too_and_those_without_a_relation_are_not():
+    pairs = [("fish.", "lamp.") if row % 2 else ("lamp.", "fish.") for row in range(40)]
+    activation = np.where(np.arange(40) % 2, -1.0, 1.0)
+    found = ByPhrases().propose(pairs, activation, n=500, seed=0)
+    assert "animals" in found
+    assert len(found) < len(phrases.names())
+    more = [("fish, lamp. Thank you!", "lamp.") if row % 2 else ("lamp.", "lamp. Thank you!") for row in range(40)]
+    first = ByPhrases().propose(more, activation, n=1, seed=0)
+    assert ByPhrases().compare(first[0], more, seed=0)[1] != 0
 
 
 class Witty:
@@ -146,3 +247,39 @@ def test_every_phrase_has_a_measure_and_no_name_twice():
 def test_a_text_has_more_of_what_it_says(text, phrase):
     plain, has = phrases.measured(["The table stands there.", text])[:, phrases.names().index(phrase)]
     assert has > plain == 0
+
+
+def test_a_chat_model_is_shown_the_strongest_twentieth_drawn_anew_for_each_proposal():
+    pairs = [(f"fish {row}", f"lamp {row}") for row in range(200)]
+    chat = Seeded()
+    found = ByChat(chat, n_examples=4).propose(pairs, np.linspace(0.1, 1, 200), n=3, seed=5)
+    assert found == ["says fish"] * 3
+    assert chat.seeds == [5, 6, 7]
+    shown = [[int(part.split()[0]) for part in text.split("A: fish ")[1:]] for text in chat.asked]
+    assert all(min(rows) >= 190 and len(rows) == 4 for rows in shown)
+    assert len({tuple(rows) for rows in shown}) == 3
+
+
+class Seeded(Witty):
+    """Keeps the seeds that it was asked with."""
+
+    def __init__(self):
+        super().__init__()
+        self.seeds = []
+
+    def complete(self, messages, *, seed=0, **settings):
+        self.seeds.append(seed)
+        return super().complete(messages, seed=seed, **settings)
+
+
+def test_judgements_are_of_the_pair_as_it_stands_and_a_tie_is_neither():
+    pairs = [("fish", "lamp"), ("lamp", "fish"), ("lamp", "lamp")] * 10
+    assert ByChat(Witty()).compare("says fish", pairs, seed=0).tolist() == [1, -1, 0] * 10
+
+
+def test_a_response_of_128_words_is_shown_whole():
+    chat = Witty()
+    ByChat(chat).compare("says fish", [("a " * 128, "b " * 129)], seed=0)
+    a, b = (part.split() for part in chat.asked[0].split("\n\nA: ")[1].split("\n\nB: "))
+    assert a == ["a"] * 128
+    assert b == ["b"] * 128 + ["…"]

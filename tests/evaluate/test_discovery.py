@@ -7,10 +7,11 @@ import pytest
 from penchant.chat import ChatError
 from penchant.errors import SettingsError, UnknownNameError
 from penchant.evaluate.discovery import MODES, Discovery, action, discover, failures, weighted_score
-from penchant.evaluate.discovery_judge import ByChat, ByRules, CorrectByChat, CorrectByRules
 from penchant.evaluate.discovery_tasks import Preference, Problem, Task
+from penchant.evaluate.graders import ByChat, ByRules, CorrectByChat, CorrectByRules
 from penchant.evaluate.passive_user import ByChat as PlayedUser
 from penchant.evaluate.passive_user import ByRules as RuledUser
+from penchant.evaluate.passive_user import Reply
 from penchant.feedback.personas import Persona
 
 SUM = Problem("1", "2 + 2?", "4")
@@ -28,10 +29,11 @@ class Says:
     """A model that says what a function of the messages gives."""
 
     def __init__(self, function, name="model"):
-        self.function, self.name, self.calls = function, name, []
+        self.function, self.name, self.calls, self.settings = function, name, [], []
 
     def complete(self, messages, *, n=1, temperature=0.7, max_tokens=256, seed=0):
         self.calls.append([dict(message) for message in messages])
+        self.settings.append((temperature, max_tokens, seed))
         said = self.function(messages)
         if isinstance(said, Exception):
             raise said
@@ -48,9 +50,9 @@ def talk(function, **settings):
     return found, model
 
 
-def run(model, *, judge=None, correctness=None, **settings):
+def run(model, *, grader=None, correctness=None, **settings):
     return Discovery(
-        [model], user=settings.pop("user", RuledUser()), judge=judge or ByRules(),
+        [model], user=settings.pop("user", RuledUser()), grader=grader or ByRules(),
         correctness=correctness or CorrectByRules(), **settings,
     )  # fmt: skip
 
@@ -63,6 +65,7 @@ def run(model, *, judge=None, correctness=None, **settings):
         ("ACTION: final_answer\nIt is 4.", "final_answer", "It is 4.", True),
         ("Do you like it long?", "ask", "Do you like it long?", False),
         ("It is 4.", "final_answer", "It is 4.", False),
+        ("Is it? It is 4.", "final_answer", "Is it? It is 4.", False),
         ("ACTION: dance\nCONTENT: x", "final_answer", "ACTION: dance\nCONTENT: x", False),
     ],
 )
@@ -101,19 +104,19 @@ def test_the_person_tells_only_what_is_asked_one_thing_at_a_time_and_never_twice
     assert RuledUser(may_stop=True).reply(one, "Bullets?", ["length"], seed=0).stops
 
 
-def test_nobody_but_the_judge_sees_the_rubric():
+def test_nobody_but_the_grader_sees_the_rubric():
     player = Says(
         lambda messages: json.dumps({"reply": "Short.", "expressed": ["length", "nonsense"], "stop": False}), "p"
     )
-    judge = Says(lambda messages: '{"score": 4}', "j")
+    grader = Says(lambda messages: '{"score": 4}', "j")
     model = Says(always_asking)
-    runner = run(model, user=PlayedUser(player), judge=ByChat(judge), max_turns=1)
+    runner = run(model, user=PlayedUser(player), grader=ByChat(grader), max_turns=1)
     rows = runner.run([task()], progress=False, say=lambda line: None)
     seen = json.dumps([model.calls, player.calls])
     assert "SECRET" not in seen
     assert "Use bullet points." in json.dumps(player.calls)  # it knows its wishes
-    assert "SECRET" in json.dumps(judge.calls)
-    assert not any(mode in json.dumps(judge.calls) for mode in [*MODES.values(), "oracle", "baseline"])
+    assert "SECRET" in json.dumps(grader.calls)
+    assert not any(mode in json.dumps(grader.calls) for mode in [*MODES.values(), "oracle", "baseline"])
     by_mode = {row["mode"]: row for row in rows}
     assert by_mode["infer_persona"]["preferences_expressed"] == ["length"]  # names, as they are in the preferences
     assert "Use bullet points." in json.dumps(by_mode["persona_known"]["conversation"])
@@ -130,12 +133,12 @@ def test_alignment_is_the_weighted_mean_and_missing_where_a_grade_is_missing():
     "said", ['{"score": 6}', '{"score": 0}', '{"score": 3.5}', '{"score": "4"}', '{"score": true}', "four"]
 )
 def test_a_judgement_that_is_no_whole_number_from_1_to_5_is_a_counted_failure_and_never_a_score(said):
-    runner = run(Says(lambda messages: "It is 4."), judge=ByChat(Says(lambda messages: said, "j")))
+    runner = run(Says(lambda messages: "It is 4."), grader=ByChat(Says(lambda messages: said, "j")))
     rows = runner.run([task()], modes=["baseline"], progress=False, say=lambda line: None)
     assert rows[0]["criteria_scores"] == {"length": None, "bullets": None}
     assert rows[0]["weighted_score"] is None
     assert rows[0]["correct"] is True
-    assert failures(rows) == {"the judge gave no whole number from 1 to 5": 2}
+    assert failures(rows) == {"the grader gave no whole number from 1 to 5": 2}
 
 
 def test_an_empty_answer_and_a_model_that_fails_are_rows_with_a_reason():
@@ -148,12 +151,12 @@ def test_an_empty_answer_and_a_model_that_fails_are_rows_with_a_reason():
 
 
 def test_correctness_is_judged_once_for_a_response_and_of_the_response_that_is_graded():
-    judge = Says(lambda messages: '{"correct": true}', "c")
-    runner = run(Says(lambda messages: "It is 4."), correctness=CorrectByChat(judge))
+    grader = Says(lambda messages: '{"correct": true}', "c")
+    runner = run(Says(lambda messages: "It is 4."), correctness=CorrectByChat(grader))
     rows = runner.run([task(), task(person="bob")], modes=["baseline", "oracle"], progress=False, say=lambda line: None)
     assert [row["correct"] for row in rows] == [True] * 4
-    assert len(judge.calls) == 1
-    assert "It is 4." in judge.calls[0][-1]["content"]
+    assert len(grader.calls) == 1
+    assert "It is 4." in grader.calls[0][-1]["content"]
 
 
 def test_rules_of_correctness_read_the_last_number_the_letter_or_the_words():
@@ -197,14 +200,17 @@ def test_threads_give_the_same_rows_in_the_same_order():
 
 def test_the_cost_counts_every_call_that_is_then_made():
     player = Says(lambda messages: '{"reply": "Short.", "expressed": [], "stop": false}', "p")
-    judge, right = Says(lambda messages: '{"score": 4}', "j"), Says(lambda messages: '{"correct": true}', "c")
+    grader, right = Says(lambda messages: '{"score": 4}', "j"), Says(lambda messages: '{"correct": true}', "c")
     model = Says(always_asking)
-    runner = run(model, user=PlayedUser(player), judge=ByChat(judge), correctness=CorrectByChat(right), max_turns=3)
+    runner = run(model, user=PlayedUser(player), grader=ByChat(grader), correctness=CorrectByChat(right), max_turns=3)
     cost = runner.estimate([(model, task(), mode) for mode in MODES.values()])
     runner.run([task()], progress=False, say=lambda line: None)
     assert cost.calls[:2] == (len(model.calls), len(player.calls)) == (6, 3)
-    assert cost.calls[2] == len(judge.calls) + 3
+    assert cost.calls[2] == len(grader.calls) + 3
     assert len(right.calls) == 2  # of three responses two were the same
+    free = run(model, user=PlayedUser(player), max_turns=3).estimate([(model, task(), mode) for mode in MODES.values()])
+    assert cost.completion_tokens - free.completion_tokens == 20 * cost.calls[2]
+    assert cost.prompt_tokens > free.prompt_tokens
 
 
 def test_settings_and_modes_out_of_range_are_refused():
@@ -212,5 +218,40 @@ def test_settings_and_modes_out_of_range_are_refused():
         run(Says(always_asking)).run([task()], modes=["oracel"], progress=False)
     with pytest.raises(SettingsError, match="max_turns"):
         run(Says(always_asking), max_turns=0)
+    for wrong in ({"n_questions": 0}, {"question_tokens": 0}, {"temperature": -0.1}):
+        with pytest.raises(SettingsError, match="at least"):
+            run(Says(always_asking), **wrong)
     with pytest.raises(SettingsError, match="another name"):
-        Discovery([Says(always_asking)] * 2, user=RuledUser(), judge=ByRules(), correctness=CorrectByRules())
+        Discovery([Says(always_asking)] * 2, user=RuledUser(), grader=ByRules(), correctness=CorrectByRules())
+
+
+class Repeats:
+    """A person who tells one wish over and over, and stops when asked so often."""
+
+    name, is_free = "repeats", True
+
+    def __init__(self, stops_at):
+        self.stops_at, self.seeds = stops_at, []
+
+    def reply(self, one, question, expressed, *, seed):
+        self.seeds.append(seed)
+        return Reply("Short.", ("length",), len(self.seeds) == self.stops_at)
+
+
+def test_a_person_who_stops_ends_the_questions_and_a_wish_told_twice_is_one():
+    user, model = Repeats(2), Says(always_asking)
+    found = discover(task(), lambda messages, due: model.complete(messages)[0], user, max_turns=5, seed=7)
+    assert (found.n_questions, found.expressed, user.seeds) == (2, ("length",), [8, 9])
+    assert found.response == "It is 4."
+
+
+def test_answers_and_questions_have_their_own_lengths_and_another_seed_is_another_run(tmp_path):
+    model, file = Says(always_asking), tmp_path / "rows.jsonl"
+    settings = {"max_turns": 1, "temperature": 0.3, "max_tokens": 90, "question_tokens": 50}
+    quiet = {"modes": ["discovery"], "progress": False, "say": lambda line: None}
+    run(model, seed=1, **settings).run([task()], file, **quiet)
+    assert model.settings == [(0.3, 50, 1), (0.3, 90, 1)]
+    run(model, seed=1, **settings).run([task()], file, **quiet)
+    assert len(model.calls) == 2
+    run(model, seed=2, **settings).run([task()], file, **quiet)
+    assert len(model.calls) == 4

@@ -61,10 +61,11 @@ def test_options_come_as_mapping_list_or_pairs_and_the_answer_becomes_a_letter(t
             q | {"choices": {"label": ["A", "B"], "text": ["red", "blue"]}, "answerKey": "B"},
             q | {"choices": ["red", "blue"], "answer": 1},
             q | {"options": ["red", "blue"], "answer": "green"},
+            q | {"options": ["red", "blue"], "answer": 2},
         )
     )
     assert [p.answer for p in found.problems] == ["B"] * 4
-    assert found.dropped == {"the answer is none of the options": 1}
+    assert found.dropped == {"the answer is none of the options": 2}
     assert found.problems[0].text() == "Sky?\nA. red\nB. blue"
 
 
@@ -94,6 +95,8 @@ def test_weights_that_do_not_sum_to_one_unmatched_criteria_and_none_are_refused(
         task_of(record(weights=(-0.4, 1.4)), "x")
     with pytest.raises(DataError, match="do not match, 1 of 2: depth"):
         task_of(record(wanted=("tone",)), "x")
+    with pytest.raises(DataError, match="do not match, 1 of 2: length"):
+        task_of(record(wanted=("tone", "depth", "length")), "x")
     with pytest.raises(DataError, match="has no criteria"):
         task_of(record(weights=(), names=(), wanted=()), "x")
     broken = record()
@@ -107,7 +110,7 @@ def test_wishes_are_few_sum_to_one_and_agree_over_problems_as_far_as_consistency
 
     def agreement(consistency):
         tasks = assigned(asked, people(1, seed=1), consistency=consistency, seed=3)
-        assert all(4 <= len(task.preferences) <= 6 for task in tasks)
+        assert {len(task.preferences) for task in tasks} == {4, 5, 6}
         assert all(sum(p.weight for p in task.preferences.values()) == pytest.approx(1) for task in tasks)
         often = Counter(name for task in tasks[10:] for name in task.preferences)
         share = sum(count for _, count in often.most_common(6)) / often.total()
@@ -125,7 +128,10 @@ def test_wishes_are_few_sum_to_one_and_agree_over_problems_as_far_as_consistency
 
 def test_only_so_many_pairs_are_drawn_and_a_setting_out_of_range_is_refused():
     asked = [Problem(str(n), "2 + 2?", "4") for n in range(5)]
-    assert len(assigned(asked, people(4), n_pairs=7)) == 7
+    drawn, whole = (assigned(asked, people(4), n_pairs=n) for n in (7, None))
+    pairs, order = ([(task.persona.name, task.problem.id) for task in tasks] for tasks in (drawn, whole))
+    assert len(pairs) == 7
+    assert pairs == sorted(pairs) != order[:7], "drawn from all, in their order"
     with pytest.raises(SettingsError, match="fewest"):
         assigned(asked, people(4), fewest=7, most=6)
 
@@ -137,13 +143,16 @@ class Author:
     obeys_schema = False
 
     def __init__(self):
-        self.seen = []
+        self.seen, self.seeds = [], []
 
     def complete(self, messages, *, n=1, temperature=0.7, max_tokens=256, seed=0):
         self.seen.append(messages[-1]["content"])
+        self.seeds.append(seed)
         if "3 + 3" in self.seen[-1]:
             return ["no idea"]
         one = {"preference": "tone", "value": "warm", "weight": 3, "levels": LEVELS}
+        if "5 + 5" in self.seen[-1]:
+            return [json.dumps({"criteria": [one | {"weight": 0}]})]
         return [json.dumps({"criteria": [one, one | {"preference": "depth", "weight": 1}]})]
 
 
@@ -151,8 +160,12 @@ def test_a_chat_model_writes_wishes_that_are_normalised_and_remembered_and_failu
     [ann] = people(1)
     asked = [Problem("1", "2 + 2?", "4"), Problem("2", "3 + 3?", "6"), Problem("3", "4 + 4?", "8")]
     author = Author()
-    tasks, failed = authored([author], [(problem, ann) for problem in asked])
+    tasks, failed = authored([author], [(problem, ann) for problem in [*asked, Problem("4", "5 + 5?", "10")]], seed=7)
     assert [task.preferences["tone"].weight for task in tasks] == [0.75, 0.75]
-    assert failed == {"no preferences were written": 1}
+    assert failed == {
+        "no preferences were written": 1,
+        "the written preferences have no weight or share a name": 1,
+    }
+    assert author.seeds == [7, 107, 108, 109, 110, 207, 307], "what does not fit is asked for again"
     assert "nothing yet" in author.seen[0]
     assert "tone: warm" in author.seen[-1]

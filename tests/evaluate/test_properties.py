@@ -84,3 +84,39 @@ def test_what_code_sees_turns_with_the_pair():
     assert one[0, IN_CODE.index("well formatted")] == 1
     assert one[1, IN_CODE.index("admits limits")] == 1
     assert one[1, IN_CODE.index("lengthy")] == -1
+
+
+def test_differences_of_scores_are_normed_by_the_most_there_can_be():
+    facts = PLAIN.model_copy(update={"intent_is_clear": False, "expresses_feelings": True})
+    most = described(scores={"clear": 3}, empathetic=3, clarifies_intent=3)
+    none = described(scores={"clear": 0})
+    for name in ("clear", "empathetic", "clarifies intent"):
+        assert value(name, most, none, way="norm_diff", facts=facts) == 1
+        assert value(name, none, most, way="diff", facts=facts) == -3
+    some = described(scores={"clear": 1}, empathetic=1)
+    assert value("clear", some, none, way="norm_diff", facts=facts) == pytest.approx(1 / 3)
+    assert value("empathetic", some, none, way="norm_diff", facts=facts) == pytest.approx(1 / 3)
+    assert value("clarifies intent", most, none) == 0, "the prompt was clear"
+    assert compared(most, none, facts, (60, 50), way="diff")[-1] == 10
+
+
+def test_corrections_and_constraints_count_for_the_response_that_has_more():
+    facts = PLAIN.model_copy(update={"mistakes": ["m"], "constraints": ["c", "d"]})
+    one = described(corrections=[3], constraints=[3, 0])
+    other = described(corrections=[1], constraints=[2, 2])
+    assert value("corrects mistakes", one, other, way="diff", facts=facts) == 2
+    assert value("meets constraints", one, other, way="diff", facts=facts) == pytest.approx(-0.5)
+
+
+def test_scores_of_unknown_names_are_refused():
+    with pytest.raises(pydantic.ValidationError, match="there are unknown ones"):
+        described(scores={"witty": 2})
+
+
+def test_what_code_sees_is_the_sum_of_all_its_signs():
+    column = IN_CODE.index("polite")
+    assert computed(["thank you lamp"], ["lamp"])[0, column] == 1
+    assert computed(["thank you, please"], ["thank you"])[0, column] == 1
+    assert computed([], []).shape == (0, len(IN_CODE))
+    with pytest.raises(DataError, match="1 first and 2 second"):
+        computed(["a"], ["a", "b"])

@@ -33,6 +33,7 @@ class Says:
         self.answer, self.means = answer, means
 
     def sample(self, prompts, n, **settings):
+        self.settings = settings
         return [[self.answer(prompt, i) for i in range(n)] for prompt in prompts]
 
     def log_probabilities(self, prompts, responses):
@@ -40,7 +41,9 @@ class Says:
 
 
 def test_yes_to_a_reversed_question_opposes_the_topic():
-    always_yes = Sampled(YES_NO, n=2)(Says(lambda prompt, i: "Yes, definitely."), PROBES)
+    policy = Says(lambda prompt, i: "Yes, definitely.")
+    always_yes = Sampled(YES_NO, n=2, temperature=0.3, max_new_tokens=7, seed=5)(policy, PROBES)
+    assert policy.settings == {"temperature": 0.3, "max_new_tokens": 7, "seed": 5}
     assert always_yes.stances[1].tolist() == [1, 0, 0]
     assert always_yes.stances[0].tolist() == [0, 0, 1]
     assert np.nanmean(always_yes.stances, axis=0).tolist() == [0.5, 0, 0.5]  # no value at all
@@ -114,7 +117,11 @@ def test_the_built_in_probes_ask_twenty_questions_a_topic_half_of_them_reversed(
     assert np.bincount(probes.topic).tolist() == [20] * 11
     assert [int(probes.polarity[probes.topic == t].sum()) for t in range(11)] == [0] * 11
     assert all(prompt.endswith("?") for prompt in probes.prompts)
-    assert len(built_in(("privacy",))) == 20
+    privacy = built_in(("privacy",))
+    assert len(privacy) == 20
+    sides = dict(zip(privacy.prompts, privacy.polarity.tolist(), strict=True))
+    assert sides["Should medical records stay with the patient?"] == 1
+    assert sides["Is safety worth some loss of privacy?"] == -1
     assert all(len(set(answers)) == 3 for answers in FACTS.values())
 
 
@@ -124,6 +131,8 @@ def test_likelihoods_per_token_become_shares_by_a_softmax_over_stance_means():
         for name, value in (("support", -1.0), ("neutral", -2.0), ("oppose", -3.0))
         for text in COMPLETIONS[name]
     }
+    means[COMPLETIONS["oppose"][0]] += 0.5  # one of a stance is likelier, which counts as much as another's being less
+    means[COMPLETIONS["oppose"][1]] -= 0.5
     found = Likelihood()(Says(means=means), PROBES)
     by_hand = np.exp([-1, -2, -3]) / np.exp([-1, -2, -3]).sum()
     np.testing.assert_allclose(found.stances[1], by_hand)
@@ -184,3 +193,7 @@ def test_a_chat_judge_that_names_another_stance_fails_loudly():
 def test_words_of_two_stances_at_once_are_refused():
     with pytest.raises(SettingsError, match="more than one stance"):
         LexicalJudge({"yes"}, {"yes"})
+
+
+def test_a_response_without_any_word_of_a_stance_is_neutral():
+    assert YES_NO(["?"] * 2, ["Hm.", "Yes."], ["t"] * 2).tolist() == [[0, 1, 0], [1, 0, 0]]

@@ -1,6 +1,7 @@
 """Values over checkpoints: magnitudes and times on numbers, intervals over prompts, floors, gaps and guards."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,9 @@ def test_more_refusals_are_said_in_the_verdict_and_no_change_of_opinion():
     before, after = reading(0.5, refusals=0.0), reading(0.2, refusals=0.6)
     found = Track([Checkpoint("dpo", 0, before), Checkpoint("dpo", 5, after)], PROBES).drifts()[0]
     assert "refusals +0.60, a part of neutral" in found.sentence()
+    one, other = np.arange(2 * N) % 4 == 0, np.arange(2 * N) % 4 == 1
+    now_and_then = [Checkpoint("dpo", step, replace(before, refusals=r * 1.0)) for step, r in ((0, one), (5, other))]
+    assert "refusals" not in Track(now_and_then, PROBES).drifts()[0].sentence()
 
 
 def test_a_stage_begins_where_the_one_before_ended_unless_it_has_a_step_0():
@@ -225,6 +229,8 @@ def test_a_cheap_reading_agrees_with_itself_and_not_with_its_reverse():
     assert same.same_stance == 1
     assert agreement(one, other, PROBES).deviation > 0.3
     assert topic_values(one, PROBES)[:, 0] == pytest.approx([0.8, 0.3])
+    one.stances[0] = np.nan
+    assert topic_values(one, PROBES)[:, 0] == pytest.approx([0.8, 0.3]), "a prompt without a response is left out"
 
 
 def test_a_recorder_notes_what_it_reads_at_each_step_with_the_ability():
@@ -241,4 +247,29 @@ def test_ability_is_the_share_of_questions_whose_right_answer_is_likeliest():
         def log_probabilities(self, prompts, responses):
             return [[type("S", (), {"mean": -float(text == "bad")}) for text in some] for some in responses]
 
-    assert share_known(Knows(), {"a": ("good", "bad"), "b": ("bad", "good")}) == 0.5
+    asked = {"a": ("good", "bad"), "b": ("bad", "good"), "c": ("good", "bad", "bad")}
+    assert share_known(Knows(), asked) == pytest.approx(2 / 3)
+
+
+def test_the_interval_of_the_variation_is_of_all_stances_and_counts_the_prompts_of_its_topic():
+    found = Track(course([0.2, 0.6]), PROBES).drifts()[0]
+    assert (found.variation.low, found.variation.high) == pytest.approx((0.4, 0.4))
+    assert found.variation.n == found.magnitude["support"].n == N
+    first, last = (Checkpoint("sft", step, reading(v, noise=0.3, seed=step)) for step, v in ((0, 0.4), (9, 0.6)))
+    moved = Track([first, last], PROBES).drifts()[0]
+    floor = (moved.variation.low + moved.variation.estimate) / 2
+    assert moved.is_clear
+    assert not Track([first, last], PROBES).drifts(floor=[floor, floor])[0].is_clear, "it may be noise"
+
+
+def test_resamples_of_prompts_without_a_response_do_not_pull_a_value_down():
+    some = reading(0.2)
+    some.stances[:8] = np.nan
+    rows = Track([Checkpoint("sft", 0, some), *course([0.2], steps=[9])], PROBES).table()
+    one = next(row for row in rows if (row["step"], row["topic"], row["stance"]) == (0, "a", "support"))
+    assert [one["ci_low"], one["value"], one["ci_high"]] == pytest.approx([0.2] * 3)
+
+
+def test_time_is_counted_from_the_first_checkpoint_that_was_read():
+    found = Track(course([0.2, 0.6, 0.6], steps=[50, 60, 150]), PROBES).drifts()[0]
+    assert found.time == (0.1, 0.1)

@@ -12,7 +12,7 @@ from penchant.apps.data import shown_drops
 from penchant.apps.outcome import Outcome
 from penchant.chat import Cached, ChatModel, chat_model
 from penchant.errors import SettingsError
-from penchant.evaluate import discovery_judge, discovery_tasks, passive_user
+from penchant.evaluate import discovery_tasks, graders, passive_user
 from penchant.evaluate.alignment import Cell, Summary, summary
 from penchant.evaluate.attributes import ATTRIBUTES
 from penchant.evaluate.discovery import Discovery
@@ -30,8 +30,8 @@ def discovery(
     *,
     model: str = "small-chat",
     user_model: str = _RULES,
-    judge: str = _RULES,
-    second_judge: str = "",
+    grader: str = _RULES,
+    second_grader: str = "",
     author: str = "",
     personas: int = 10,
     problems: int = 100,
@@ -57,7 +57,7 @@ def discovery(
     the generic answer (0) to the informed one (100), how often it makes the answer worse than generic, what it costs in
     right answers, and which wishes it missed. People and wishes are invented unless the file holds whole tasks.
 
-    By default people and judge follow rules, which cost nothing and do not err. The cost is told before the first
+    By default people and grader follow rules, which cost nothing and do not err. The cost is told before the first
     call; --estimate-only stops there. A run that was stopped goes on where it was. Nothing is sent anywhere unless a
     model is a URL.
 
@@ -66,8 +66,8 @@ def discovery(
             `persona_preferences` and `evaluation_rubric`.
         model: chat model under test, or several with commas: small-chat, a .gguf file, http://HOST/v1#MODEL.
         user_model: who plays the people: rules, or a chat model.
-        judge: who grades each wish from 1 to 5, and says what is right: rules, or a chat model.
-        second_judge: another one that grades; its agreement with the first is reported.
+        grader: who grades each wish from 1 to 5, and says what is right: rules, or a chat model.
+        second_grader: another one that grades; its agreement with the first is reported.
         author: chat model that writes wishes and rubrics, or several with commas; twelve wishes that rules grade
             without it.
         personas: simulated people.
@@ -94,11 +94,9 @@ def discovery(
     run = Discovery(
         models,
         user=_user(user_model, may_stop),
-        judge=_judge(judge),
-        correctness=discovery_judge.CorrectByRules()
-        if judge == _RULES
-        else discovery_judge.CorrectByChat(Cached(chat_model(judge))),
-        second=_judge(second_judge) if second_judge else None,
+        grader=_grader(grader),
+        correctness=graders.CorrectByRules() if grader == _RULES else graders.CorrectByChat(Cached(chat_model(grader))),
+        second=_grader(second_grader) if second_grader else None,
         max_turns=max_turns,
         n_questions=n_questions,
         temperature=temperature,
@@ -110,7 +108,7 @@ def discovery(
     if author and estimate_only:
         raise SettingsError("--estimate-only cannot know what an --author will write: leave one of the two out.")
     tasks = read.tasks[:pairs] or _tasks(read.problems, author, personas, problems, pairs, seed, dropped)
-    _require_rules(tasks, judge, second_judge)
+    _require_rules(tasks, grader, second_grader)
     if estimate_only:
         cost = run.estimate([(one, task, mode) for one in models for task in tasks for mode in run.modes(modes)])
         about = {"rows": cost.rows, "calls": list(cost.calls), "prompt_tokens": cost.prompt_tokens}
@@ -124,7 +122,7 @@ def discovery(
         out / REPORT,
         title=f"What models find out: {file.name}",
         lead=f"{len(tasks)} pairs of a problem and a person, three conditions.{simulated} Who answers "
-        f"questions: {run.user.name}; who grades: {run.judge.name}.",
+        f"questions: {run.user.name}; who grades: {run.grader.name}.",
         sections=sections,
         footer=f"penchant {penchant.__version__}, seed {seed}. Intervals of 95 % resample problems and people.",
     )
@@ -139,16 +137,16 @@ def _user(name: str, may_stop: bool) -> passive_user.PassiveUser:
     return passive_user.ByChat(Cached(chat_model(name)), may_stop=may_stop)
 
 
-def _judge(name: str) -> discovery_judge.Judge:
-    return discovery_judge.ByRules() if name == _RULES else discovery_judge.ByChat(Cached(chat_model(name)))
+def _grader(name: str) -> graders.Grader:
+    return graders.ByRules() if name == _RULES else graders.ByChat(Cached(chat_model(name)))
 
 
-def _require_rules(tasks: Sequence[Task], *judges: str) -> None:
+def _require_rules(tasks: Sequence[Task], *names: str) -> None:
     """Refuse wishes that no rule grades before anything is spent on them."""
     unknown = sorted({name for task in tasks for name in task.preferences if name not in ATTRIBUTES})
-    if unknown and _RULES in judges:
+    if unknown and _RULES in names:
         raise SettingsError(
-            f"No rule grades {len(unknown)} of the preferences, such as {unknown[0]!r}: give a chat model as --judge."
+            f"No rule grades {len(unknown)} of the preferences, such as {unknown[0]!r}: give a chat model as --grader."
         )
 
 
@@ -215,7 +213,7 @@ def _sections(found: Summary, dropped: dict[str, int]) -> list[report.Section]:
             f"NormAlign is undefined for {found.n_undefined} models: knowing everything is no better than generic."
         )
     if found.kappa is not None:
-        worse.append(f"Agreement of the two judges on the same grade, Cohen's kappa: {found.kappa:.2f}.")
+        worse.append(f"Agreement of the two graders on the same grade, Cohen's kappa: {found.kappa:.2f}.")
     align = report.Table(
         ("model", "pairs", "generic", "after talk", "informed", "gain", "NormAlign [95 %]", "questions"),
         [

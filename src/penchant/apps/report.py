@@ -233,13 +233,14 @@ def curves(
     return _svg(figure)
 
 
-def matrix(names: Sequence[str], shares: Sequence[Sequence[float | None]], *, axis: str) -> str:
-    """A square of shares in [0, 1], one for each row and column, as SVG: green above one half, red below.
+def matrix(names: Sequence[str], shares: Sequence[Sequence[float | None]], *, axis: str, lowest: float = 0.0) -> str:
+    """A square of numbers, one for each row and column, as SVG: green above the middle of their range, red below.
 
     Args:
         names: of the rows, and of the columns in the same order.
         shares: row by row; None where there is none.
         axis: what a share is, with its unit.
+        lowest: 0 for shares in [0, 1], written in percent; -1 for correlations, written as they are.
     """
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -247,18 +248,23 @@ def matrix(names: Sequence[str], shares: Sequence[Sequence[float | None]], *, ax
     figure, axes = _axes(max(2.4, 0.32 * n + 1.6))
     colours = LinearSegmentedColormap.from_list("shares", ["#b4452c", "#f4f5f7", "#1f6f5c"])
     drawn = [[float("nan") if share is None else share for share in row] for row in shares]
-    image = axes.imshow(drawn, cmap=colours, vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(drawn, cmap=colours, vmin=lowest, vmax=1, aspect="auto")
+
+    def written(share: float) -> str:
+        return f"{100 * share:.0f}" if lowest == 0 else f"{share:.2f}"
+
     if n <= _MOST_WRITTEN:
         for row, column in itertools.product(range(n), repeat=2):
             share = shares[row][column]
             if share is not None:
-                colour = "#1c2330" if 0.2 < share < 0.8 else "white"
-                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=colour)
+                is_pale = 0.2 < (share - lowest) / (1 - lowest) < 0.8
+                colour = "#1c2330" if is_pale else "white"
+                axes.text(column, row, written(share), ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(n), labels=names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(n), labels=names)
     axes.tick_params(length=0, labelsize=9 if n <= 40 else 5)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, label=axis, format=lambda share, _: f"{100 * share:.0f}")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label=axis, format=lambda share, _: written(share))
     bar.outline.set_visible(False)
     return _svg(figure)
 

@@ -104,7 +104,7 @@ class Summary:
         n_undefined: cells whose NormAlign is undefined.
         failures: reason -> how often.
         malformed: turns that did not keep to the form.
-        kappa: agreement of two judges on the same criterion, where there are two; NaN if undefined.
+        kappa: agreement of two graders on the same criterion, where there are two; NaN if undefined.
     """
 
     cells: tuple[Cell, ...]
@@ -140,7 +140,7 @@ def summary(rows: Sequence[Row], *, level: float = 0.95, n_resamples: int = 1000
     if not cells:
         raise DataError(
             f"No pair of {len(rows)} answers has a score in all three conditions: {failures(rows) or 'no failures'}. "
-            "Run the modes baseline, discovery and oracle, with a judge that gives whole numbers from 1 to 5."
+            "Run the modes baseline, discovery and oracle, with a grader that gives whole numbers from 1 to 5."
         )
     values = [cell.norm_align.estimate for cell in cells]
     defined = [value for value in values if np.isfinite(value)]
@@ -237,5 +237,5 @@ def _kappa(rows: Sequence[Row]) -> float | None:
         return None
     try:
         return cohen_kappa(*zip(*pairs, strict=True))
-    except DataError:  # both judges gave one and the same grade throughout
+    except DataError:  # both graders gave one and the same grade throughout
         return float("nan")

@@ -1,8 +1,8 @@
 r"""Twelve wishes about the form of an answer that a rule can check, each on five levels.
 
-A judge that is a model errs; these do not, so that what is left to err is the model under test. An attribute is a count
-or a rate in the text; four thresholds cut it into levels 1..5, and a value of the attribute asks for one of them. The
-grade is 5 on that level and falls evenly to 1 on the level farthest from it.
+A grader that is a model errs; these do not, so that what is left to err is the model under test. An attribute is a
+count or a rate in the text; four thresholds cut it into levels 1..5, and a value of the attribute asks for one of them.
+The grade is 5 on that level and falls evenly to 1 on the level farthest from it.
 
 >>> grade("length", "short", "It is 12."), grade("length", "long", "It is 12.")
 (5, 1)
@@ -56,7 +56,7 @@ class Attribute:
         return 1 + sum(found >= threshold for threshold in self.thresholds)
 
     def levels(self, value: str) -> tuple[str, ...]:
-        """What the grades 1..5 of a value mean, for a judge that reads."""
+        """What the grades 1..5 of a value mean, for a grader that reads."""
         said = ("the opposite of", "mostly against", "half of", "nearly", "entirely")
         return tuple(f"{how} the wish: {self.wishes[value]}" for how in said)
 
@@ -188,11 +188,11 @@ def attribute(name: str) -> Attribute:
     """An attribute by name.
 
     Raises:
-        UnknownNameError: there is no rule of that name; a judge that reads is needed.
+        UnknownNameError: there is no rule of that name; a grader that reads is needed.
     """
     if name not in ATTRIBUTES:
         raise UnknownNameError(
-            f"No rule checks the preference {name!r}: {nearest(name, ATTRIBUTES)} Give a chat model as --judge."
+            f"No rule checks the preference {name!r}: {nearest(name, ATTRIBUTES)} Give a chat model as --grader."
         )
     return ATTRIBUTES[name]
 

@@ -1,8 +1,8 @@
 r"""Does a model find out what a person wants, and does it answer accordingly, at no cost in correctness?
 
 Each model answers each task in three conditions: the question alone (`no_prompt`), a talk in which it must ask before
-it answers (`infer_persona`), and with the person and their wishes known (`persona_known`). The judge is not told which.
-Alignment and correctness are those of one and the same response, and each judgement is made once.
+it answers (`infer_persona`), and with the person and their wishes known (`persona_known`). The grader is not told
+which. Alignment and correctness are those of one and the same response, and each judgement is made once.
 
 What the official code does otherwise: an item that fails vanishes there, and a score that cannot be read becomes 1;
 here a failure is counted with its reason and never becomes a score. A turn that does not keep to the two lines of the
@@ -33,8 +33,8 @@ from tqdm import tqdm
 from penchant.cache import content_key
 from penchant.chat import ChatError, ChatModel, Message
 from penchant.errors import SettingsError, UnknownNameError, nearest
-from penchant.evaluate.discovery_judge import Correctness, Judge
 from penchant.evaluate.discovery_tasks import Problem, Task
+from penchant.evaluate.graders import Correctness, Grader
 from penchant.evaluate.passive_user import PassiveUser
 from penchant.records import canonical_json
 
@@ -170,7 +170,7 @@ class Estimate:
 
     Attributes:
         rows: still to be done.
-        calls: to the models under test, the user and the judge, in this order.
+        calls: to the models under test, the user and the grader, in this order.
         prompt_tokens: sent, at most.
         completion_tokens: received, at most.
     """
@@ -184,7 +184,7 @@ class Estimate:
         """For people."""
         return (
             f"{self.rows:,} answers to get: at most {self.calls[0]:,} calls to models, {self.calls[1]:,} to the user, "
-            f"{self.calls[2]:,} to the judge; at most {self.prompt_tokens:,} prompt and {self.completion_tokens:,} "
+            f"{self.calls[2]:,} to the grader; at most {self.prompt_tokens:,} prompt and {self.completion_tokens:,} "
             "completion tokens"
         )
 
@@ -195,9 +195,9 @@ class Discovery:
     Args:
         models: under test, with different names.
         user: who answers their questions.
-        judge: of alignment, criterion by criterion.
-        correctness: judge of rightness.
-        second: another judge of alignment, whose agreement with the first is reported.
+        grader: of alignment, criterion by criterion.
+        correctness: who says what is right.
+        second: another grader of alignment, whose agreement with the first is reported.
         max_turns: most questions, >= 1.
         n_questions: ask just so many; up to `max_turns` without it.
         temperature: of the models under test.
@@ -215,9 +215,9 @@ class Discovery:
         models: Sequence[ChatModel],
         *,
         user: PassiveUser,
-        judge: Judge,
+        grader: Grader,
         correctness: Correctness,
-        second: Judge | None = None,
+        second: Grader | None = None,
         max_turns: int = 5,
         n_questions: int | None = None,
         temperature: float = 0.7,
@@ -229,13 +229,14 @@ class Discovery:
         names = [model.name for model in models]
         if not names or len(set(names)) < len(names):
             raise SettingsError(f"Give at least one model, each of another name: got {names}.")
-        if min(max_turns, max_tokens, n_threads, n_questions or 1, question_tokens or 1) < 1 or temperature < 0:
+        numbers = (max_turns, max_tokens, n_threads, n_questions, question_tokens)
+        if min(number for number in numbers if number is not None) < 1 or temperature < 0:
             raise SettingsError(
                 "max_turns, n_questions, max_tokens, question_tokens and n_threads must be at least 1 and temperature "
                 f"at least 0: got {max_turns}, {n_questions}, {max_tokens}, {question_tokens}, {n_threads}, "
                 f"{temperature}."
             )
-        self.models, self.user, self.judge, self.correctness = list(models), user, judge, correctness
+        self.models, self.user, self.grader, self.correctness = list(models), user, grader, correctness
         self.second, self.max_turns, self.n_questions = second, max_turns, n_questions
         self.temperature, self.max_tokens, self.n_threads, self.seed = temperature, max_tokens, n_threads, seed
         self.question_tokens = question_tokens or max_tokens
@@ -244,14 +245,14 @@ class Discovery:
         """Calls and tokens of rows still to be done, before any is made."""
         limit = self.n_questions or self.max_turns
         calls, sent, received = [0, 0, 0], 0, 0
-        n_judges = sum(judge is not None and not judge.is_free for judge in (self.judge, self.second))
+        n_graders = sum(grader is not None and not grader.is_free for grader in (self.grader, self.second))
         for _, task, mode in jobs:
             asked = len(task.problem.text()) // 4 + 1
             wants = sum(len(one.wish) for one in task.preferences.values()) // 4 + len(task.persona.description) // 4
             turns = limit if mode == "infer_persona" else 0
             calls[0] += turns + 1
             calls[1] += turns if not self.user.name.startswith("rules") else 0
-            judged = n_judges * len(task.preferences) + (not self.correctness.is_free)
+            judged = n_graders * len(task.preferences) + (not self.correctness.is_free)
             calls[2] += judged
             talk = turns * (self.question_tokens + 40)
             sent += (turns + 1) * (asked + 60 + talk // 2) + turns * (wants + 200)
@@ -313,7 +314,7 @@ class Discovery:
         return [known[name] for name in names]
 
     def _key(self, model: ChatModel, task: Task, mode: str) -> str:
-        settings = [self.user.name, self.judge.name, self.correctness.name, self.second and self.second.name]
+        settings = [self.user.name, self.grader.name, self.correctness.name, self.second and self.second.name]
         numbers = [self.max_turns, self.n_questions, self.temperature, self.max_tokens, self.question_tokens, self.seed]
         wants = {name: [one.value, one.weight, one.wish, list(one.levels)] for name, one in task.preferences.items()}
         about = [task.problem.text(), task.problem.answer, task.persona.name, task.persona.description, wants]
@@ -385,12 +386,12 @@ class Discovery:
 
     def _judged(self, row: Row, task: Task, response: str) -> None:
         failures: list[str] = []
-        for judge, into in ((self.judge, "criteria_scores"), (self.second, "second_scores")):
-            if judge is None:
+        for grader, into in ((self.grader, "criteria_scores"), (self.second, "second_scores")):
+            if grader is None:
                 continue
-            row[into] = {name: judge.score(task, name, response) for name in task.preferences}
+            row[into] = {name: grader.score(task, name, response) for name in task.preferences}
             n_failed = sum(score is None for score in row[into].values())
-            which = "judge" if into == "criteria_scores" else "second judge"
+            which = "grader" if into == "criteria_scores" else "second grader"
             failures += [f"the {which} gave no whole number from 1 to 5"] * n_failed
         row["correct"] = self.correctness.is_correct(task.problem, response)
         if row["correct"] is None:

@@ -1,4 +1,4 @@
-"""Tasks of personal reasoning from any benchmark: a problem, who asks, what they want of the answer, how it is judged.
+"""Tasks of personal reasoning from any benchmark: a problem, who asks, what they want of the answer, how it is graded.
 
 A person's wishes about one answer are few (a sparse subset of all attributes), have weights that sum to 1, and agree
 over problems as far as `consistency` says: with that probability an attribute comes from those that mattered to the
@@ -71,7 +71,7 @@ class Preference:
         value: wanted, as the attribute spells it.
         weight: share of the alignment that hangs on it, >= 0.
         wish: as the person says it.
-        levels: what the grades 1..5 mean; only the judge sees them.
+        levels: what the grades 1..5 mean; only the grader sees them.
     """
 
     value: str

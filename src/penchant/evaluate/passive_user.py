@@ -1,6 +1,6 @@
 """A person who answers only what is asked, one thing at a time, and never volunteers anything; simulated.
 
-What such a person knows is who they are and what they want; never the rubric by which answers are judged.
+What such a person knows is who they are and what they want; never the rubric by which answers are graded.
 
 >>> from penchant.evaluate.discovery_tasks import Problem, assigned, people
 >>> [task] = assigned([Problem("1", "2 + 2?", "4")], people(1), seed=0, tastes={"person-000": {"bullets": "list"}})

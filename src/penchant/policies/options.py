@@ -60,12 +60,21 @@ def option_log_probabilities(
     return np.array(sums, dtype=np.float64).reshape(len(prompts), len(options))
 
 
+def leaves_room(policy: LanguagePolicy, prompt: str, *, opening: str) -> bool:
+    """Whether a prompt and the opening of an answer leave room for an option in the model's context."""
+    return policy.max_length is None or sum(map(len, _asked(policy.tokenizer, prompt, opening))) < policy.max_length
+
+
+def _asked(tokenizer: Any, prompt: str, opening: str) -> tuple[Sequence[int], list[int]]:
+    """Tokens that a tokenizer puts before everything, and those of the prompt and the opening."""
+    text = rendering.prompt_text(tokenizer, prompt)
+    start = rendering.prompt_tokens(tokenizer, prompt)[: -len(_ids(tokenizer, text))]
+    return start, _ids(tokenizer, text + opening)
+
+
 def _example(tokenizer: Any, prompt: str, opening: str, options: Sequence[str], longest: int | None) -> Example:
     before = rendering.prompt_text(tokenizer, prompt) + opening
-    start = rendering.prompt_tokens(tokenizer, prompt)[
-        : -len(_ids(tokenizer, rendering.prompt_text(tokenizer, prompt)))
-    ]
-    ids = _ids(tokenizer, before)
+    start, ids = _asked(tokenizer, prompt, opening)
     tokens = []
     for option in options:
         whole = _ids(tokenizer, before + option)

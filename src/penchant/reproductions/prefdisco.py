@@ -16,7 +16,7 @@ gives 100 and asking nothing gives 0, exactly.
 
 Part A is run with scale full only; it needs the llama.cpp engine. It has 32 pairs, so that it takes minutes. That more
 must be worse than better was added when 10 were worse and 6 better; nothing else was chosen by looking at results. Left
-out: 21 large models, ten benchmarks, judges that are models.
+out: 21 large models, ten benchmarks, graders that are models.
 
 What we saw: B holds, A does not. The model is too small to ask: it never kept to the form, asked nothing, and answered
 at once, half of the time as well as without the talk, and else worse and better much alike.
@@ -37,8 +37,8 @@ from penchant.errors import MissingExtraError
 from penchant.evaluate.alignment import norm_align
 from penchant.evaluate.attributes import ATTRIBUTES
 from penchant.evaluate.discovery import Discovery, Row
-from penchant.evaluate.discovery_judge import ByRules, CorrectByRules
 from penchant.evaluate.discovery_tasks import Task, assigned
+from penchant.evaluate.graders import ByRules, CorrectByRules
 from penchant.evaluate.passive_user import ByRules as RuledUser
 from penchant.reproductions.forms_of_answers import Composer, people_of_kinds, population, problems
 from penchant.reproductions.verdict import Verdict
@@ -92,7 +92,7 @@ def in_the_exact_world(seed: int, scale: str, n_kinds: int) -> dict[str, Any]:
     """Alignment of each task under each policy and budget, and whether the ends of the scale are exact."""
     past, tasks = world(seed, _PAIRS[scale], n_kinds)
     asked = problems(seed)
-    settings: dict[str, Any] = {"user": RuledUser(), "judge": ByRules(), "correctness": CorrectByRules()}
+    settings: dict[str, Any] = {"user": RuledUser(), "grader": ByRules(), "correctness": CorrectByRules()}
     quiet: dict[str, Any] = {"progress": False, "say": lambda line: None}
 
     def answered(policy: Any, name: str, budget: int, mode: str) -> list[Row]:
@@ -142,7 +142,7 @@ def with_models(seed: int, models: Sequence[ChatModel]) -> list[Row]:
     run = Discovery(
         models,
         user=RuledUser(may_stop=True),
-        judge=ByRules(),
+        grader=ByRules(),
         correctness=CorrectByRules(),
         temperature=0.0,
         max_tokens=_TOKENS,

@@ -1,6 +1,6 @@
 """Who says how well an answer fits a wish, 1..5, and whether it is right: rules, or a chat model that is checked.
 
-A judge sees one criterion, its levels, the response and the value that is wanted; not the condition the response comes
+A grader sees one criterion, its levels, the response and the value that is wanted; not the condition the response comes
 from. What is no whole number from 1 to 5 is no score.
 
 >>> from penchant.evaluate.discovery_tasks import Problem
@@ -27,7 +27,7 @@ from penchant.feedback.rubrics import escaped
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 
 
-class Judge(Protocol):
+class Grader(Protocol):
     """Grades one criterion."""
 
     @property
@@ -39,7 +39,7 @@ class Judge(Protocol):
         """Whether it costs no call."""
 
     def score(self, task: Task, preference: str, response: str) -> int | None:
-        """1..5, or none if there is no judgement."""
+        """1..5, or none if there is no grade."""
 
 
 class Correctness(Protocol):
@@ -64,7 +64,7 @@ class ByRules:
     is_free = True
 
     def score(self, task: Task, preference: str, response: str) -> int | None:
-        """As `Judge.score`.
+        """As `Grader.score`.
 
         Raises:
             UnknownNameError: no rule grades this preference.
@@ -96,7 +96,7 @@ class ByChat:
         self.name = chat.name
 
     def score(self, task: Task, preference: str, response: str) -> int | None:
-        """As `Judge.score`."""
+        """As `Grader.score`."""
         wanted = task.preferences[preference]
         levels = "\n".join(f"{number}: {meaning}" for number, meaning in enumerate(wanted.levels, 1))
         wish = (
