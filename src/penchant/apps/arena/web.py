@@ -20,7 +20,7 @@ from fastapi.staticfiles import StaticFiles
 
 from penchant.apps.arena.attention import Kind, Side
 from penchant.apps.arena.battles import TERMS, Preference, RefusedError
-from penchant.apps.arena.boards import LEAST_VOTES
+from penchant.apps.arena.boards import LEAST_VOTES, MOST_OF_ONE
 from penchant.apps.arena.moderation import LONGEST_PROMPT
 from penchant.apps.arena.security import COOKIE, COOKIE_SECONDS, Guard, Keys, RateLimit
 from penchant.apps.arena.service import Arena, Wish, status
@@ -186,7 +186,7 @@ def _pages(app: FastAPI, arena: Arena, visitor: Who) -> None:
 
     @app.get("/leaderboard", dependencies=[Depends(visitor)])
     async def leaderboard() -> HTMLResponse:
-        return page("leaderboard.html", boards=await arena.standings(), least=LEAST_VOTES)
+        return page("leaderboard.html", boards=await arena.standings(), least=LEAST_VOTES, most=MOST_OF_ONE)
 
     @app.get("/privacy", dependencies=[Depends(visitor)])
     async def privacy() -> HTMLResponse:
