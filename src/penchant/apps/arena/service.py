@@ -144,6 +144,12 @@ class Arena:
             why = str(error) if isinstance(error, GenerationError) else "Something went wrong here. Please ask again."
             await self.database.written(lambda connection: self.book.fail(connection, battle, why))
 
+    async def forget(self, session: str) -> dict[str, int]:
+        """Delete everything of a session, and have its bytes overwritten soon; how many rows there were."""
+        gone = await self.database.written(lambda connection: forgotten(connection, self.database, self.book, session))
+        self._kept.clear()
+        return gone
+
     async def read(self, job: Any) -> Any:
         """Look something up without holding up others."""
         return await asyncio.to_thread(self.database.read, job)
@@ -169,6 +175,14 @@ class Arena:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.database.close)
+
+
+def forgotten(connection: sa.Connection, database: Database, book: Book, session: str) -> dict[str, int]:
+    """Delete everything of a session, its bytes to be overwritten; how many rows there were."""
+    gone = book.forget(connection, session)
+    if any(gone.values()):
+        database.owe(connection)
+    return gone
 
 
 def status(connection: sa.Connection) -> dict[str, int]:

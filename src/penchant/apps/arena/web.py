@@ -1,7 +1,8 @@
 """Pages and requests of an arena over HTTP; every rule is elsewhere, and every reply to a stranger is here.
 
 The order of a visit: /api/session (a signed cookie, a token), /api/consent, /api/battles, then for that battle
-/attention, /vote, /reasons and /reveal. What a page changes needs the cookie, the token and our own origin.
+/attention, /vote, /reasons and /reveal; at any time /api/forget. What a page changes needs the cookie, the token and
+our own origin.
 """
 
 import hmac
@@ -188,9 +189,9 @@ def _pages(app: FastAPI, arena: Arena, visitor: Who) -> None:
     async def leaderboard() -> HTMLResponse:
         return page("leaderboard.html", boards=await arena.standings(), least=LEAST_VOTES, most=MOST_OF_ONE)
 
-    @app.get("/privacy", dependencies=[Depends(visitor)])
-    async def privacy() -> HTMLResponse:
-        return page("privacy.html", terms=TERMS)
+    @app.get("/privacy")
+    async def privacy(who: Annotated[Visitor, Depends(visitor)]) -> HTMLResponse:
+        return page("privacy.html", terms=TERMS, key=who.session)
 
     @app.get("/api/leaderboard", dependencies=[Depends(visitor)])
     async def boards() -> list[dict[str, Any]]:
@@ -217,6 +218,12 @@ def _session(app: FastAPI, arena: Arena, keys: Keys, site: Site, visitor: Who) -
             raise RefusedError("The terms changed. Please load the page again.", 409)
         await arena.database.written(lambda connection: arena.book.consent(connection, who.session))
         return {"consented": True}
+
+    @app.post("/api/forget")
+    async def forget(response: Response, said: Nothing, who: Annotated[Visitor, Depends(visitor)]) -> dict[str, int]:
+        gone = await arena.forget(who.session)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=site.is_secure)
+        return gone
 
 
 def _battles(app: FastAPI, arena: Arena, site: Site, visitor: Who) -> None:
