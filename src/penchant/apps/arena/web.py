@@ -282,7 +282,8 @@ def _administration(app: FastAPI, arena: Arena, token: str) -> None:
 
     @app.get("/admin/status", dependencies=[Depends(admin)])
     async def state() -> dict[str, Any]:
-        return {"battles": await arena.read(status), "paused": sorted(arena.paused)}
+        found: dict[str, Any] = {"battles": await arena.read(status), "paused": sorted(arena.paused)}
+        return found | {"unavailable": sorted(arena.calls.unavailable)}
 
     @app.post("/admin/systems/{name}/{action}", dependencies=[Depends(admin)])
     async def systems(name: str, action: Literal["pause", "resume"]) -> dict[str, Any]:
