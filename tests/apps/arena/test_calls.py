@@ -157,4 +157,4 @@ def test_an_arena_whose_systems_hang_ends_in_time(tmp_path):
         refused = ann.post("/api/battles", {"prompt": "again", "modality": "text"})
         assert refused.status_code == 503
         server.process.send_signal(signal.SIGTERM)
-        server.process.wait(8)
+        server.process.wait(30)  # and not for ever, whatever else the machine does

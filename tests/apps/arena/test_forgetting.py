@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import time
 from pathlib import Path
 
 import httpx
@@ -132,6 +133,20 @@ def test_forgetting_needs_the_token_and_our_own_page(tmp_path):
         for headers in ({"origin": "https://elsewhere.example"}, {"x-token": "forged"}):
             assert ann.post("/api/forget", {}, **headers).status_code == 403
         assert ann.look(found["battle"]).status_code == 200
+
+
+def test_a_running_arena_overwrites_what_it_owes_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "_FOLDED_EVERY", 0.01)
+    monkeypatch.setattr(storage, "_OVERWRITTEN_EVERY", 0.0)
+    with inside(tmp_path) as arena:
+        ann = arena.visitor()
+        asked(ann, prompt="ANNS haiku")
+        assert any(b"ANNS" in path.read_bytes() for path in tmp_path.iterdir())
+        ann.post("/api/forget", {})
+        until = time.monotonic() + 20
+        while any(b"ANNS" in path.read_bytes() for path in tmp_path.iterdir()):
+            assert time.monotonic() < until
+        assert asked(arena.visitor())["state"] == "ready"
 
 
 def test_what_a_killed_process_owed_is_overwritten_by_the_next_one(tmp_path):
