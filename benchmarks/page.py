@@ -163,7 +163,9 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
                     ("everywhere", "also against the target's next rival"),
                     ("against", "against the leader"),
                     ("burst", "by new names in a tenth of the time"),
-                    ("careless", "coin flips"),
+                    ("careless_seldom", "coin flips, 20 votes of each person"),
+                    ("careless", "coin flips, 40 votes of each person"),
+                    ("careless_often", "coin flips, 80 votes of each person"),
                 )
                 for key, meaning in (
                     ("found", "share of rigged votes found"),

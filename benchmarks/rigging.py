@@ -10,7 +10,8 @@ careless, in one of these ways, each with as many votes as others:
 - `covered`: the same in half of the votes, the others honest ones on any pair;
 - `everywhere`: as `covered`, and in battles without the target votes against whoever stands just above it;
 - `against`: votes against the leader whenever it plays (half of the battles);
-- `careless`: flips a coin, which has no target but blurs the order;
+- `careless`: flips a coin, which has no target but blurs the order; 20, 40 and 80 votes of each person (`_seldom`,
+  `_often`), as how many it takes to see that is the question;
 - `burst`: 10 % of all votes come from names used once or twice, for the target, within the last tenth of the time.
 
 A rigged vote is one cast for the target (against the leader) by such a person, whoever would have won; a careless one
@@ -33,7 +34,8 @@ from penchant.records import Battles
 
 N_SYSTEMS, N_PEOPLE, N_VOTES = 10, 400, 40
 TASTE, TIES, BOTH_BAD, HOSTILE = 0.3, 0.15, 0.08, 0.1
-CASES = ("target_only", "covered", "everywhere", "against", "careless", "burst", "nobody")
+CARELESS = {"careless_seldom": 20, "careless": N_VOTES, "careless_often": 80}  # votes of each person
+CASES = ("target_only", "covered", "everywhere", "against", *CARELESS, "burst", "nobody")
 FIRST_SEED = 1000  # the method was made on others
 TARGET, LEADER = 5, 0  # places in the true order
 
@@ -44,10 +46,11 @@ def world(case: str, seed: int) -> Votes:
     """Who voted for what, which votes are rigged and which people are honest; all simulated."""
     rng = np.random.default_rng(seed)
     truth = np.linspace(1.0, -1.0, N_SYSTEMS)
-    honest = _honest(rng, truth, N_PEOPLE, N_VOTES)
+    n_votes = CARELESS.get(case, N_VOTES)
+    honest = _honest(rng, truth, N_PEOPLE, n_votes)
     if case == "nobody":
         return honest
-    hostile = _hostile(case, rng, truth)
+    hostile = _hostile(case, rng, truth, n_votes)
     if case != "burst":
         # Hostile people take the place of honest ones, so that they are one in ten.
         stays = honest["person"] >= round(HOSTILE * N_PEOPLE)
@@ -65,18 +68,18 @@ def _honest(rng: np.random.Generator, truth: NDArray[Any], n_people: int, n_vote
     return _columns(person, first, second, kind, rng.random(len(person)), rigged=np.zeros(len(person), bool))
 
 
-def _hostile(case: str, rng: np.random.Generator, truth: NDArray[Any]) -> Votes:
+def _hostile(case: str, rng: np.random.Generator, truth: NDArray[Any], n_votes: int) -> Votes:
     n_people = round(HOSTILE * N_PEOPLE)
     if case == "burst":
         n = round(HOSTILE * N_PEOPLE * N_VOTES)
         person = N_PEOPLE + rng.integers(round(n / 1.5), size=n)
         first, second = _with(rng, TARGET, n)
         return _columns(person, first, second, first != TARGET, 0.9 + 0.1 * rng.random(n), rigged=np.ones(n, bool))
-    person = N_PEOPLE + np.repeat(np.arange(n_people), rng.poisson(N_VOTES, n_people))
+    person = N_PEOPLE + np.repeat(np.arange(n_people), rng.poisson(n_votes, n_people))
     n = len(person)
     first, second = _any_pair(rng, n)
     kind = _vote(rng, truth[first] - truth[second])
-    if case == "careless":
+    if case in CARELESS:
         return _columns(person, first, second, rng.integers(0, 2, n), rng.random(n), rigged=np.ones(n, bool))
     system = LEADER if case == "against" else TARGET
     chosen = np.ones(n, bool) if case == "target_only" else rng.random(n) < 0.5

@@ -1,6 +1,7 @@
 """Two tiny systems of each kind, for tests of the arena: tones, echoes, squares of a colour."""
 
 import io
+import threading
 import wave
 
 import numpy as np
@@ -40,3 +41,9 @@ def square(request: Request, *, red: int = 200, size: int = 32):
 def broken(request: Request):
     """Never answers."""
     raise RuntimeError("out of memory on host secret-painter-7")
+
+
+def never(request: Request) -> Artefact:
+    """A system that hangs for ever."""
+    threading.Event().wait()
+    raise AssertionError(request)

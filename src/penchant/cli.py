@@ -44,6 +44,7 @@ COMMANDS = {
     "audit": ("penchant.apps.audit:audit", "What feedback can measure, rewards and would teach; a page to look at."),
     "arena": ("penchant.apps.arena.serve:arena", "A live arena: two anonymous systems, people's votes, a leaderboard."),
     "arena-release": ("penchant.apps.arena.release:release", "An arena's votes of one month as open data, anonymised."),
+    "arena-forget": ("penchant.apps.arena.forgetting:forget", "Delete everything that one visitor left in an arena."),
     "reproduce": ("penchant.apps.reproduce:reproduce", "Test a paper's claim at laptop scale."),
     "methods": ("penchant.apps.methods:methods", "The methods: what each is for and where it lives."),
     "export": ("penchant.apps.records:export", "Write everything, or what one person left behind."),

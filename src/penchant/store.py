@@ -176,6 +176,34 @@ def database(url: str) -> tuple[sa.Engine, str]:
     return engine, shown
 
 
+def overwritten(engine: sa.Engine, url: str, tables: sa.MetaData) -> None:
+    """Make a database give up the bytes of deleted rows; until then a file's free pages still hold them.
+
+    Args:
+        engine: of the database.
+        url: as it may be shown.
+        tables: that rows were deleted from.
+
+    Raises:
+        DataError: another process keeps the database from it.
+    """
+    done = True
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if engine.dialect.name == "sqlite":
+                file: Any = connection.connection.driver_connection
+                done = overwrite(file)
+            else:
+                # Plain VACUUM only calls the bytes free. Samples of columns, kept for planning, hold texts too.
+                connection.exec_driver_sql("SET lock_timeout = '60s'")
+                connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(tables.tables)}")
+                connection.exec_driver_sql("VACUUM (FULL) pg_catalog.pg_statistic")
+    except (sa.exc.DBAPIError, sqlite3.Error) as error:
+        raise DataError(f"{_NOT_OVERWRITTEN.format(url)} ({getattr(error, 'orig', error)})") from error
+    if not done:
+        raise DataError(_NOT_OVERWRITTEN.format(url))
+
+
 class Store:
     """A database of records.
 
@@ -456,7 +484,7 @@ class Store:
             connection.execute(sa.delete(_derived).where(theirs_alone))
             entry = {"time": _now(), "rows": sum(counts.values())}
             connection.execute(sa.insert(_forgotten), [entry])
-        self._overwrite()
+        overwritten(self._engine, self.url, _metadata)
         return Forgotten(counts, tuple(gone), cached)
 
     @staticmethod
@@ -472,24 +500,6 @@ class Store:
             kept = [name for name in json.loads(line.sources) if name not in sources]
             change = sa.update(_imports).where(_imports.c.id == line.id).values(sources=canonical_json(kept))
             connection.execute(change)
-
-    def _overwrite(self) -> None:
-        """Make the database give up the bytes of deleted rows; until then a file's free pages still hold them."""
-        done = True
-        try:
-            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                if self._engine.dialect.name == "sqlite":
-                    file: Any = connection.connection.driver_connection
-                    done = overwrite(file)
-                else:
-                    # Plain VACUUM only calls the bytes free. Samples of columns, kept for planning, hold texts too.
-                    connection.exec_driver_sql("SET lock_timeout = '60s'")
-                    connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(_metadata.tables)}")
-                    connection.exec_driver_sql("VACUUM (FULL) pg_catalog.pg_statistic")
-        except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise DataError(f"{_NOT_OVERWRITTEN.format(self.url)} ({getattr(error, 'orig', error)})") from error
-        if not done:
-            raise DataError(_NOT_OVERWRITTEN.format(self.url))
 
     def _require(self, user: str) -> None:
         users = self.users()

@@ -102,3 +102,23 @@ def test_style_is_read_from_the_answers_themselves_and_missed_where_there_is_not
     assert found.data["style"]["effects"]["words"]["low"] > 0
     with pytest.raises(DataError, match="says how its two responses look"):
         leaderboard(written(tmp_path / "bare.jsonl", votes(50)), style=True)
+
+
+def test_nobody_counts_for_more_than_asked_for_in_any_part_and_it_is_said(tmp_path):
+    often = [{"model_a": "s3", "model_b": f"s{k % 3}", "winner": "model_a", "judge": "often"} for k in range(900)]
+    lengths = {"length_a": 5, "length_b": 6}
+    file = written(tmp_path / "votes.jsonl", [*votes(lengths=True), *(row | lengths for row in often)])
+    plain = leaderboard(file, style=True).data
+    outcome = leaderboard(file, per_person=20, style=True, suspects=True, fragility=True, bootstrap=200)
+    data = outcome.data
+    assert plain["systems"][0]["system"] == plain["style"]["with_style"][0]["system"] == "s3"
+    assert data["systems"][-1]["system"] == "s3"
+    assert data["style"]["with_style"][-1]["system"] == "s3"
+    for one, other in zip(data["systems"], data["style"]["with_style"], strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+    assert sum(row["votes"] for row in data["systems"]) == 2 * (600 - data["both_bad"] + 900)
+    assert (data["per_person"], data["capped"]) == (20, 1)
+    assert "Nobody counts for more than 20 votes: 1 of 31 people cast more" in outcome.text
+    nameless = written(tmp_path / "nameless.jsonl", [{**row, "judge": None} for row in votes(50)])
+    with pytest.raises(DataError, match="names its person"):
+        leaderboard(nameless, per_person=20)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from penchant.errors import DataError
+from penchant.errors import DataError, SettingsError
 from penchant.evaluate.ballots import ballots
 from penchant.preference.counts import Counts
 from penchant.records import Battles
@@ -79,3 +79,39 @@ def test_unknown_words_one_system_only_and_a_system_against_itself_are_refused_w
             Battles.from_rows([bad])
     with pytest.raises(DataError, match="None of 0 votes"):
         ballots(Battles.from_rows([]))
+
+
+def test_of_somebody_with_more_votes_than_count_each_weighs_less_and_all_counts_agree():
+    made = [*rows(60), *({"system_a": "x", "system_b": "y", "outcome": "a", "user": "often"} for _ in range(100))]
+    made += [{"system_a": "y", "system_b": "z", "outcome": "tie"}]
+    plain, capped = ballots(Battles.from_rows(made)), ballots(Battles.from_rows(made), per_person=10)
+    whose = np.array([*capped.people, ""])[capped.person]
+    for name in {row.get("user", "") for row in made}:
+        mine = whose == name
+        weight = mine.sum() if name == "" else min(10, mine.sum())
+        np.testing.assert_allclose(capped.weight[mine], weight / mine.sum())
+    assert capped.n_capped == sum((whose == name).sum() > 10 for name in capped.people)
+    # Counted vote by vote, whatever way the table is made.
+    for power, counted in ((1, capped.counts), (2, capped.squares)):
+        won, even = np.zeros((3, 3)), np.zeros((3, 3))
+        for i, j, result, weight in zip(capped.first, capped.second, capped.result, capped.weight**power, strict=True):
+            won[i, j] += weight * (result == 1)
+            won[j, i] += weight * (result == 0)
+            even[[i, j], [j, i]] += weight * (result == 0.5)
+        np.testing.assert_allclose(counted.wins, won)
+        np.testing.assert_allclose(counted.ties, even)
+    games, won = capped.by_person
+    np.testing.assert_allclose(games.sum(axis=1).max(), 10)
+    first, second = capped.pairs
+    names = np.array(capped.systems)
+    nameless = (names[first] != "x") & (names[second] != "x")
+    np.testing.assert_allclose(won.sum(axis=0) + nameless / 2, capped.counts.score[first, second])
+    np.testing.assert_array_equal(capped.system_votes, plain.counts.votes)
+
+
+def test_people_who_are_not_named_cannot_be_limited_and_a_negative_limit_is_none():
+    nameless = [{"system_a": "x", "system_b": "y", "outcome": "a"}]
+    with pytest.raises(DataError, match="None of 1 votes names its person"):
+        ballots(Battles.from_rows(nameless), per_person=5)
+    with pytest.raises(SettingsError, match="per_person must be 0"):
+        ballots(Battles.from_rows(nameless), per_person=-1)

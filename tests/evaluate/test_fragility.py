@@ -127,3 +127,35 @@ def test_without_names_there_is_no_number_of_people_and_two_systems_have_one_pai
     found = fragility(leaderboard(Battles.from_rows(votes(60, seed=0, n_systems=2))))
     assert [swap.n_people for swap in found.swaps] == [None]
     assert (found.first.above, found.first.below) == (found.swaps[0].above, found.swaps[0].below)
+
+
+def test_where_nobody_counts_for_more_than_some_votes_leaving_out_votes_or_people_is_verified_with_their_weights():
+    rows = votes(900, seed=4, n_people=30, apart=0.2)
+    rows += [row | {"user": "often"} for row in votes(200, seed=5, apart=-0.4)]
+    board = leaderboard(Battles.from_rows(rows), per_person=20)
+    weights = board.votes.weight
+
+    def gap(swap, left_out):
+        keep = np.flatnonzero(~left_out)
+        i, j, won = board.votes.first[keep], board.votes.second[keep], board.votes.result[keep]
+        table = Counts.of(np.r_[i, j], np.r_[j, i], np.r_[weights[keep] * won, weights[keep] * (1 - won)], 3)
+        found = optimum(table.score, l2=1e-6)[0]
+        return found[board.systems.index(swap.above)] - found[board.systems.index(swap.below)]
+
+    for swap in fragility(board).swaps:
+        pair = np.array([[board.systems.index(swap.above), board.systems.index(swap.below)]])
+        for removal, n in ((module._Votes(board), swap.n_votes), (module._People(board), swap.n_people)):
+            [path] = module._paths(removal, pair, module._gaps(board, pair))
+            kinds, units = path.of(n)
+            left_out = np.zeros(board.n_votes, dtype=bool)
+            for kind, some in zip(kinds, units, strict=True):
+                if isinstance(removal, module._People):
+                    mine = board.votes.person == kind
+                else:
+                    at, won = board.votes.oriented
+                    mine = (at == removal.pair[kind]) & (won == removal.result[kind])
+                    mine &= weights == removal.weight[kind]
+                left_out[np.flatnonzero(mine)[: int(some) if isinstance(removal, module._Votes) else None]] = True
+            [told] = module._gaps_without(removal, board, pair, [path.of(n)])
+            assert told < 0
+            assert told == pytest.approx(gap(swap, left_out), abs=1e-4)

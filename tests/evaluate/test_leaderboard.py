@@ -167,3 +167,75 @@ def test_a_clean_sweep_of_few_votes_is_not_called_certain():
 def test_a_level_that_is_none_is_refused():
     with pytest.raises(SettingsError, match=r"0\.95 is 95 %"):
         leaderboard(battles(50), level=95)
+
+
+def uneven(n_people, *, seed, truth, whims):
+    """Votes of people of whom some cast many times as many as others."""
+    rng = np.random.default_rng(seed)
+    liking = truth + whims * rng.standard_normal((n_people, len(truth)))
+    made = []
+    for person, n in enumerate(rng.choice([5, 15, 200], n_people, p=[0.5, 0.4, 0.1])):
+        for _ in range(n):
+            a, b = rng.choice(len(truth), 2, replace=False)
+            wins = rng.random() < expit(liking[person, a] - liking[person, b])
+            made.append({"system_a": f"s{a}", "system_b": f"s{b}", "outcome": "ab"[not wins], "user": f"u{person}"})
+    return made
+
+
+def test_with_a_limit_for_each_person_intervals_over_people_hold_the_truth_and_are_narrower():
+    truth, inside, width = np.linspace(-0.5, 0.5, 4), {0: [], 20: []}, {0: [], 20: []}
+    shrunk = truth / np.sqrt(1 + np.pi / 8 * 2)
+    for seed in range(60):
+        votes = Battles.from_rows(uneven(80, seed=seed, truth=truth, whims=1.0))
+        for per_person in (0, 20):
+            board = leaderboard(votes, per_person=per_person)
+            for row in board.standings:
+                at = 1000 + POINTS * shrunk[int(row.system[1:])]
+                inside[per_person].append(row.ci_low <= at <= row.ci_high)
+                width[per_person].append(row.ci_high - row.ci_low)
+    assert 0.90 <= np.mean(inside[20]) <= 0.99
+    assert np.mean(width[20]) < 0.8 * np.mean(width[0])  # a few people no longer speak for all
+
+
+def test_of_fewer_people_the_sandwich_is_that_of_votes_with_their_weights():
+    votes = Battles.from_rows(uneven(12, seed=1, truth=np.linspace(-0.5, 0.5, 4), whims=0.3))
+    board = leaderboard(votes, per_person=10)
+    assert not board.by_person
+    cast, found = board.votes, board.fit.abilities
+    n, meat, bread = len(cast.systems), np.zeros((4, 4)), np.zeros((4, 4))
+    for i, j, result, weight in zip(cast.first, cast.second, cast.result, cast.weight, strict=True):
+        x = np.eye(n)[i] - np.eye(n)[j]
+        p = expit(found[i] - found[j])
+        meat += weight**2 * (result - p) ** 2 * np.outer(x, x)
+        bread += weight * p * (1 - p) * np.outer(x, x)
+    np.testing.assert_allclose(board.covariance, np.linalg.pinv(bread) @ meat @ np.linalg.pinv(bread), rtol=1e-6)
+
+
+def test_one_who_votes_a_thousand_times_moves_a_target_by_a_place_at_most_where_nobody_counts_for_more_than_thirty():
+    truth = np.linspace(0.8, -0.8, 8)
+    for seed in range(5):
+        clean = uneven(100, seed=seed, truth=truth, whims=0.3)
+        hostile = [
+            {"system_a": "s5", "system_b": f"s{other}", "outcome": "a", "user": "hostile"}
+            for other in (0, 1, 2, 3, 4, 6, 7)
+            for _ in range(143)
+        ]
+
+        def moved(per_person, clean=clean, hostile=hostile):
+            places = [
+                [row.system for row in leaderboard(Battles.from_rows(rows), per_person=per_person).standings].index(
+                    "s5"
+                )
+                for rows in (clean, [*clean, *hostile])
+            ]
+            return places[0] - places[1]
+
+        assert moved(0) >= 2
+        assert moved(30) <= 1
+
+
+def test_a_limit_that_nobody_reaches_changes_nothing():
+    votes = battles(400, n_people=30)
+    np.testing.assert_allclose(
+        leaderboard(votes, per_person=400).covariance, leaderboard(votes).covariance, rtol=1e-9, atol=1e-15
+    )

@@ -6,10 +6,19 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import kstest
 
 from penchant.errors import DataError, SettingsError
 from penchant.evaluate.leaderboard import leaderboard
-from penchant.evaluate.rigging import _benjamini_hochberg, _hoeffding, suspicion, tail_chances, without_suspects
+from penchant.evaluate.rigging import (
+    _benjamini_hochberg,
+    _hoeffding,
+    _honest_or_not,
+    _surest,
+    suspicion,
+    tail_chances,
+    without_suspects,
+)
 from penchant.records import Battles
 
 N_SYSTEMS, TARGET = 8, 4
@@ -176,3 +185,65 @@ def test_what_cannot_be_tested_is_said_and_wrong_settings_are_refused():
         without_suspects(Battles.from_rows(votes[:2]), found)
     with pytest.raises(DataError, match="None of 0 votes"):
         suspicion(Battles.from_rows([]))
+
+
+def clicker(rng, user, n=90, side=None):
+    """Votes that do not look: coin flips, or always the same side."""
+    pairs = (rng.choice(N_SYSTEMS, 2, replace=False) for _ in range(n))
+    return [row(user, a, b, side or str(rng.choice(["a", "b"])), rng.random()) for a, b in pairs]
+
+
+def test_of_people_who_flip_coins_or_click_one_side_most_are_found_by_ninety_votes_and_few_of_those_named_are_honest():
+    """Simulated; the full study is benchmarks/rigging.py."""
+    found_coins, found_sides, n_named, n_false = [], [], 0, 0
+    for seed in range(3):
+        rng = np.random.default_rng(40 + seed)
+        clean = honest(rng, n_votes=90)
+        coins = [vote for number in range(10) for vote in clicker(rng, f"coin-{number}")]
+        sides = [vote for number in range(6) for vote in clicker(rng, f"side-{number}", side="ab"[number % 2])]
+        named = suspicion(Battles.from_rows([*clean, *coins, *sides])).people
+        found_coins.append(sum(one.user.startswith("coin") for one in named) / 10)
+        found_sides.append(sum(one.user.startswith("side") for one in named) / 6)
+        n_named, n_false = n_named + len(named), n_false + sum(one.user.startswith("honest") for one in named)
+        # Of many coins the leader wins too seldom, which may be what stands out most.
+        assert np.mean([one.reason == "careless" for one in named]) > 0.6
+    assert np.mean(found_coins) >= 0.6
+    assert np.mean(found_sides) >= 0.6
+    assert n_false <= 0.1 * n_named
+
+
+def test_a_mixture_tells_coins_from_people_who_look_at_the_share_it_claims():
+    """Scores drawn from the model itself: both kinds are known, and so is the share of honest ones among the named."""
+    n_named = n_false = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        is_coin = rng.random(400) < 0.1
+        score = np.where(is_coin, rng.normal(-3.5, 1.1, 400), rng.normal(0.2, 0.9, 400))
+        p_value, looks = _honest_or_not(score, np.zeros(400), np.full(400, -3.5), np.full(400, 1.1))
+        named = _surest(looks, 0.05)
+        n_named, n_false = n_named + len(named), n_false + int((~is_coin[named]).sum())
+        assert (is_coin[named].sum() / is_coin.sum()) > 0.6
+        assert kstest(p_value[~is_coin], "uniform").pvalue > 1e-4
+    assert 0.02 <= n_false / n_named <= 0.08
+
+
+def test_the_lower_tail_of_people_who_look_is_longer_and_is_not_taken_for_coins():
+    rng = np.random.default_rng(0)
+    logit = np.full((100_000, 30), 1.0)  # each vote is clear: whoever looks goes against it in a quarter
+    p = expit(logit)
+    score = ((rng.random(logit.shape) < p) - p).sum(axis=1) / np.sqrt((p * (1 - p)).sum(axis=1))
+    skew = float(1 - 2 * p[0, 0]) / np.sqrt((p * (1 - p))[0].sum())
+    assert ((score - score.mean()) ** 3).mean() == pytest.approx(skew, abs=0.03)
+    none = np.full(len(score), -50.0)  # no coin is anywhere near
+    chances = _honest_or_not(score, np.full(len(score), skew), none, np.ones(len(score)))[0]
+    plain = _honest_or_not(score, np.zeros(len(score)), none, np.ones(len(score)))[0]
+    assert (plain < 1e-3).mean() > 1.8e-3
+    assert (chances < 1e-3).mean() < 1.4e-3
+
+
+def test_of_few_people_nobody_is_taken_for_a_coin_on_the_word_of_the_mixture_alone():
+    p_value, looks = _honest_or_not(np.array([-1.5]), np.zeros(1), np.array([-1.8]), np.ones(1))
+    assert p_value[0] == pytest.approx(0.0668, abs=1e-3)
+    assert looks[0] > 0.5
+    assert _surest(np.array([np.nan, 0.9, 0.01]), 0.03).tolist() == [2]
+    assert _surest(np.array([np.nan]), 0.03).tolist() == []

@@ -100,6 +100,23 @@ def test_without_any_effect_the_board_beside_it_is_the_plain_one():
         assert (mine.score, mine.ci_low) == pytest.approx((other.score, other.ci_low), abs=1e-5)
 
 
+def test_with_a_limit_for_each_person_votes_of_weight_w_count_as_w_votes_and_the_sandwich_is_over_people():
+    given = styled(600, ties=0.2, n_people=40)
+    votes = ballots(given.battles, per_person=5)
+    assert votes.n_capped > 30
+    found, covariance = styled_fit(votes, given.difference, clusters=votes.person)
+    x, weight = design(votes, given.difference), votes.weight
+    p = expit(x @ found)
+    np.testing.assert_allclose(x.T @ (weight * (votes.result - p)), 0, atol=1e-7)
+    scores = np.zeros((40, 6))
+    np.add.at(scores, votes.person, x * (weight * (votes.result - p))[:, None])
+    bread = np.linalg.pinv(x.T @ (x * (weight * p * (1 - p))[:, None]))
+    np.testing.assert_allclose(covariance, 40 / 39 * bread @ scores.T @ scores @ bread, atol=1e-7)
+    assert style_controlled(given, per_person=5).fit == pytest.approx(
+        styled_fit(votes, given.difference / np.sqrt((given.difference**2).mean(axis=0)))[0]
+    )
+
+
 def test_swapping_the_sides_of_every_vote_changes_nothing():
     given = styled(500)
     table = given.battles.table

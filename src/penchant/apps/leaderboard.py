@@ -8,6 +8,7 @@ from penchant.apps import report
 from penchant.apps.data import shown_drops
 from penchant.apps.outcome import Outcome
 from penchant.errors import DataError
+from penchant.evaluate.ballots import Ballots
 from penchant.evaluate.board_bootstrap import resampled_board
 from penchant.evaluate.fragility import Fragility, Swap
 from penchant.evaluate.fragility import fragility as fragility_of
@@ -29,6 +30,7 @@ def leaderboard(
     *,
     format: str = "auto",
     level: float = 0.95,
+    per_person: int = 0,
     bootstrap: int = 0,
     anytime: bool = False,
     style: bool = False,
@@ -46,6 +48,8 @@ def leaderboard(
         file: votes in any format that `penchant import` knows.
         format: auto, or the name of a format.
         level: of the intervals.
+        per_person: the most votes that one person counts for, 30 say: of somebody with 300 each then weighs a tenth,
+            so that nobody moves a board by voting often; 0 counts every vote once. Votes must say whose they are.
         bootstrap: intervals from so many weighted resamples, 1000 say; 0 for those of the sandwich.
         anytime: places that hold however often a growing board is looked at.
         style: also a board of responses alike in length, lists, headings and bold print (votes with both responses, or
@@ -61,7 +65,7 @@ def leaderboard(
         held = ", ".join(f"{len(table)} {kind} records" for kind, table in imported.records.items()) or "no records"
         lost = f"; {shown_drops(dict(imported.dropped))}" if imported.dropped else ""
         raise DataError(f"{shown(file)} holds no votes between two systems, but {held}{lost}.")
-    board = board_of(battles, level=level)
+    board = board_of(battles, level=level, per_person=per_person)
     rows = board.standings
     if bootstrap:
         rows = resampled_board(board, n_resamples=bootstrap, level=level, seed=seed)
@@ -71,6 +75,8 @@ def leaderboard(
         "intervals": f"{'bootstrap' if bootstrap else 'sandwich'} over {'people' if board.by_person else 'votes'}",
         "ranks": [asdict(place) for place in places],
         "anytime": anytime,
+        "per_person": per_person,
+        "capped": board.votes.n_capped,
         "both_bad": board.n_both_bad,
         "both_bad_rates": board.votes.both_bad_rates,
         "dropped": dict(imported.dropped),
@@ -78,7 +84,7 @@ def leaderboard(
     }
     sections = [_standing_section(board, rows, places, level=level, anytime=anytime, bootstrap=bootstrap)]
     if style:
-        controlled = style_controlled(_styled(imported, battles), level=level)
+        controlled = style_controlled(_styled(imported, battles), level=level, per_person=per_person)
         found["style"] = _style_data(controlled)
         sections.append(_style_section(controlled, level))
     if fragility:
@@ -88,7 +94,7 @@ def leaderboard(
         sections.append(_fragility_section(fragile, board))
     if suspects:
         odd = suspicion(battles)
-        filtered = board_of(without_suspects(battles, odd), level=level)
+        filtered = board_of(without_suspects(battles, odd), level=level, per_person=per_person)
         found["suspects"] = _suspicion_data(odd, filtered)
         sections.append(_suspects_section(odd, board, filtered))
     lines = [part for section in sections for part in _text_of(section)]
@@ -133,11 +139,22 @@ def _standing_section(
         f"{board.n_votes} votes between {len(board.systems)} systems; {board.n_both_bad} that found both bad left out.",
         f"Intervals come from {how}. With {100 * level:g} % chance all places hold at once, {when}.",
     ]
+    paragraphs += [_capped(board.votes)] if board.votes.per_person else []
     unrated = [name for name in rates if name not in board.systems]
     paragraphs += [f"Without a vote that orders them: {', '.join(unrated)}."] if unrated else []
     paragraphs += [f"Scores are shrunk: {board.why_prior}."] if board.why_prior else []
     head = ("place", "system", "score", f"{100 * level:g} %", "votes", "both bad")
     return report.Section("Leaderboard", paragraphs, [report.Table(head, cells)])
+
+
+def _capped(votes: Ballots) -> str:
+    nameless = int((votes.person < 0).sum())
+    return (
+        f"Nobody counts for more than {votes.per_person} votes: {votes.n_capped} of {len(votes.people)} people cast "
+        f"more, and theirs weigh less, so that all weigh {votes.weight.sum():.0f}."
+        + f" {nameless} votes name nobody and weigh 1."
+        * (nameless > 0)
+    )
 
 
 def _styled(imported: Imported, battles: Battles) -> Any:

@@ -118,11 +118,21 @@ class _Removal(Protocol):
 
 
 class _Votes:
-    """Votes: all that ended alike between the same two systems are of one kind."""
+    """Votes: all that ended alike between the same two systems, and weigh the same, are of one kind.
+
+    Where a person's votes share a limited weight, those that stay keep theirs; people are left out exactly.
+    """
 
     def __init__(self, board: Leaderboard):
         first, second = board.votes.pairs
-        counts, self.fit = board.votes.counts, board.fit
+        votes, counts, self.fit = board.votes, board.votes.counts, board.fit
+        self.weight: Array | float = 1.0
+        if votes.per_person:
+            kinds, units = np.unique(np.stack([*votes.oriented, votes.weight]), axis=1, return_counts=True)
+            self.units, self.pair = units.astype(np.float64), kinds[0].astype(np.int64)
+            self.result, self.weight = kinds[1], kinds[2]
+            self.first, self.second = first[self.pair], second[self.pair]
+            return
         numbers = np.concatenate([counts.wins[first, second], counts.wins[second, first], counts.ties[first, second]])
         some = np.flatnonzero(numbers)
         self.units = numbers[some]
@@ -133,7 +143,7 @@ class _Votes:
         found, inverse = self.fit.abilities, self.fit.covariance
         p = expit(found[self.first] - found[self.second])
         spread = np.diag(inverse)[self.first] + np.diag(inverse)[self.second] - 2 * inverse[self.first, self.second]
-        left_over = (self.result - p) / np.maximum(1 - p * (1 - p) * spread, 1e-3)
+        left_over = self.weight * (self.result - p) / np.maximum(1 - self.weight * p * (1 - p) * spread, 1e-3)
         weight = inverse[pairs[:, 0]] - inverse[pairs[:, 1]]
         closes = weight[:, self.first]
         closes -= weight[:, self.second]
@@ -141,6 +151,7 @@ class _Votes:
         return closes
 
     def without(self, kinds: Places, units: Array) -> tuple[Places, Array, Array]:
+        units = units * np.broadcast_to(self.weight, self.units.shape)[kinds]
         return self.pair[kinds], units, units * self.result[kinds]
 
 

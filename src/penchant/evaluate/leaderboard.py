@@ -4,6 +4,10 @@ score = 1000 + 400 / ln 10 (theta - mean theta), so that the better of two that 
 A tie is half a win for each; votes that found both bad say nothing about the order, and are counted. Nothing is shrunk
 while the votes order all systems; where they do not, every ability gets a prior, and the board says so.
 
+Each vote counts once, and whoever votes often counts often. With `per_person` nobody counts for more than so many: the
+same fit and intervals, from weighted votes. It then is about what people prefer rather than what votes do; where
+people agree the two are the same.
+
 Intervals come from a sandwich over people where votes say whose they are, otherwise over votes; `resampled_board` gives
 those of a bootstrap. They are about each score against the mean of all: whoever takes part changes all scores, and
 differences are what can be compared.
@@ -27,7 +31,7 @@ from scipy.special import expit, ndtri
 
 from penchant.errors import DataError, SettingsError
 from penchant.evaluate.ballots import Ballots, ballots
-from penchant.preference.counts import Abilities, Counts, abilities, compared_groups, require_finite_fit
+from penchant.preference.counts import Abilities, abilities, compared_groups, require_finite_fit
 from penchant.records import Battles
 
 Array = NDArray[np.float64]
@@ -101,20 +105,21 @@ class Leaderboard:
         return np.array([place[row.system] for row in self.standings])
 
 
-def leaderboard(battles: Battles, *, level: float = 0.95) -> Leaderboard:
+def leaderboard(battles: Battles, *, level: float = 0.95, per_person: int = 0) -> Leaderboard:
     """Scores of all systems.
 
     Args:
         battles: votes.
         level: of the intervals, in (0, 1).
+        per_person: the most votes that one person counts for; 0 for all that they cast.
 
     Raises:
-        DataError: there is no vote that prefers a system or finds two even.
-        SettingsError: `level` is not in (0, 1).
+        DataError: there is no vote that prefers a system or finds two even; or people cannot be told apart.
+        SettingsError: `level` is not in (0, 1), or `per_person` is negative.
     """
     require_level(level)
-    votes = ballots(battles)
-    fit, prior, why_prior = _fitted(votes.counts, votes.systems)
+    votes = ballots(battles, per_person=per_person)
+    fit, prior, why_prior = _fitted(votes)
     # Where systems won every time nothing is left over, and a sandwich of what is left over would call that certain.
     by_person = len(votes.people) >= FEWEST_PEOPLE and bool((votes.person >= 0).all())
     robust = _over_people(fit, votes) if by_person else fit.sandwich
@@ -127,8 +132,8 @@ def leaderboard(battles: Battles, *, level: float = 0.95) -> Leaderboard:
 def standings(votes: Ballots, middle: Array, low: Array, high: Array) -> tuple[Standing, ...]:
     """Rows of a board, best first, from abilities and their bounds in logits, each [systems]."""
     scores, lows, highs = ((CENTRE + POINTS * one).tolist() for one in (middle, low, high))
-    table = zip(votes.systems, scores, lows, highs, votes.counts.votes, strict=True)
-    rows = [Standing(name, score, ci_low, ci_high, int(n)) for name, score, ci_low, ci_high, n in table]
+    table = zip(votes.systems, scores, lows, highs, votes.system_votes.tolist(), strict=True)
+    rows = [Standing(name, score, ci_low, ci_high, n) for name, score, ci_low, ci_high, n in table]
     return tuple(sorted(rows, key=lambda row: (-row.score, row.system)))
 
 
@@ -142,8 +147,9 @@ def require_level(level: float) -> None:
         raise SettingsError(f"level must lie between 0 and 1: got {level!r}; 0.95 is 95 %.")
 
 
-def _fitted(counts: Counts, systems: tuple[str, ...]) -> tuple[Abilities, float, str]:
+def _fitted(votes: Ballots) -> tuple[Abilities, float, str]:
     """Abilities, the precision of their prior, and why there is one."""
+    counts, systems = votes.counts, votes.systems
     try:
         require_finite_fit(counts)
     except DataError:
@@ -154,8 +160,9 @@ def _fitted(counts: Counts, systems: tuple[str, ...]) -> tuple[Abilities, float,
             if len(groups) > 1
             else "some systems won, or lost, against all others every time"
         )
-        return abilities(counts, l2=_PRIOR), _PRIOR, f"{why}, so every ability has a prior of precision {_PRIOR:g}"
-    return abilities(counts), 0.0, ""
+        fit = abilities(counts, l2=_PRIOR, squares=votes.squares)
+        return fit, _PRIOR, f"{why}, so every ability has a prior of precision {_PRIOR:g}"
+    return abilities(counts, squares=votes.squares), 0.0, ""
 
 
 def _over_people(fit: Abilities, votes: Ballots) -> Array:

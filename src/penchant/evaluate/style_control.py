@@ -191,12 +191,13 @@ def _numbers(value: Any, before: str = "") -> dict[str, float]:
     }
 
 
-def style_controlled(styled: Styled, *, level: float = 0.95) -> StyleBoard:
+def style_controlled(styled: Styled, *, level: float = 0.95, per_person: int = 0) -> StyleBoard:
     """Scores and effects of style from one fit.
 
     Args:
         styled: votes with differences of style.
         level: of the intervals, in (0, 1).
+        per_person: the most votes that one person counts for; 0 for all that they cast.
 
     Raises:
         DataError: the votes do not order all systems, or a feature is the same on both sides of every vote (or follows
@@ -204,7 +205,7 @@ def style_controlled(styled: Styled, *, level: float = 0.95) -> StyleBoard:
         SettingsError: `level` is not in (0, 1).
     """
     require_level(level)
-    votes = ballots(styled.battles)
+    votes = ballots(styled.battles, per_person=per_person)
     require_finite_fit(votes.counts)
     difference = styled.difference[votes.rows]
     size = np.sqrt((difference**2).mean(axis=0))
@@ -237,7 +238,7 @@ def styled_fit(votes: Ballots, x: Array, *, clusters: NDArray[np.int64] | None =
     """Abilities and effects by Newton's method, with a table of the systems beside the few columns of style.
 
     Args:
-        votes: that order all systems.
+        votes: that order all systems, with their weights.
         x: how much more of each feature the first has, [votes, features].
         clusters: number of each vote's person, int64[votes]; every vote its own if None.
 
@@ -248,12 +249,12 @@ def styled_fit(votes: Ballots, x: Array, *, clusters: NDArray[np.int64] | None =
         DataError: the votes do not determine all effects, or the optimum was not reached.
     """
     n, (n_votes, n_features) = len(votes.systems), x.shape
-    first, second = votes.first, votes.second
+    first, second, weight = votes.first, votes.second, votes.weight
     found = np.zeros(n + n_features)
     for _ in range(_MOST_STEPS):
         p = expit(found[first] - found[second] + x @ found[n:])
-        slope = _pulled(p - votes.result, first, second, x, n)
-        inverse = _inverse(_curvature(p * (1 - p), first, second, x, n), n)
+        slope = _pulled(weight * (p - votes.result), first, second, x, n)
+        inverse = _inverse(_curvature(weight * p * (1 - p), first, second, x, n), n)
         step = -inverse @ slope
         moved = float(np.abs(step).max(initial=0.0))
         found += step * min(1.0, _LARGEST_STEP / max(moved, 1e-300))
@@ -261,7 +262,7 @@ def styled_fit(votes: Ballots, x: Array, *, clusters: NDArray[np.int64] | None =
             break
     else:
         raise DataError(f"No optimum in {_MOST_STEPS} steps over {n_votes} votes; style may tell every winner.")
-    left_over = votes.result - p
+    left_over = weight * (votes.result - p)
     whose = np.arange(n_votes) if clusters is None else clusters
     rows = np.concatenate([whose, whose, np.repeat(whose, n_features)])
     columns = np.concatenate([first, second, np.tile(np.arange(n, n + n_features), n_votes)])

@@ -117,12 +117,13 @@ class Abilities:
         return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
 
 
-def abilities(counts: Counts, *, l2: float = 0.0) -> Abilities:
+def abilities(counts: Counts, *, l2: float = 0.0, squares: Counts | None = None) -> Abilities:
     """Mean-zero abilities of items.
 
     Args:
         counts: votes.
         l2: prior precision of each ability.
+        squares: the same votes with their weights squared, where they have weights; the sandwich rests on these.
 
     Raises:
         DataError: with l2 = 0 the comparisons fall into groups that were never compared, or some items never lose to
@@ -136,8 +137,9 @@ def abilities(counts: Counts, *, l2: float = 0.0) -> Abilities:
     found, n_steps = optimum(counts.score, l2=l2)
     p = expit(found[:, None] - found)
     covariance = _inverse(_curvature(counts.score, p, l2))
-    residual = counts.wins * (1 - p) ** 2
-    spread = residual + residual.T + counts.ties * (0.5 - p) ** 2
+    each = squares or counts
+    residual = each.wins * (1 - p) ** 2
+    spread = residual + residual.T + each.ties * (0.5 - p) ** 2
     sandwich = covariance @ _laplacian(spread) @ covariance
     return Abilities(found, covariance, sandwich, n_steps)
 

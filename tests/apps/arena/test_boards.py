@@ -1,12 +1,13 @@
 """Leaderboards: none before there are votes, who has enough of them, how often both were bad, how fast."""
 
+import numpy as np
 import pytest
 from arena_inside import SYSTEMS, Clock, battle
 
 from penchant.apps.arena import storage
 from penchant.apps.arena.battles import Book, Rules, records
-from penchant.apps.arena.boards import LEAST_VOTES, board, every_board
-from penchant.evaluate.leaderboard import leaderboard
+from penchant.apps.arena.boards import LEAST_VOTES, MOST_OF_ONE, board, every_board
+from penchant.evaluate.leaderboard import POINTS, leaderboard
 
 
 @pytest.fixture
@@ -57,6 +58,16 @@ def test_scores_are_those_of_the_evaluation_on_the_same_votes(database):
     assert [row["score"] for row in found["rows"]] == [row.score for row in expected]
     assert sum(row["score"] for row in found["rows"]) == pytest.approx(2000)
     assert all(row["ci_low"] < row["score"] < row["ci_high"] for row in found["rows"])
+
+
+def test_one_visitor_who_votes_a_thousand_times_counts_for_thirty(database):
+    votes(database, 60, "A")
+    for _ in range(200):
+        battle(database, BOOK, vote="B", pair=("calm", "loud"), session="hostile")
+    found = shown(database)
+    assert [row["system"] for row in found["rows"]] == ["calm", "loud"]  # 60 to 30 and not 60 to 200
+    assert found["rows"][0]["score"] - found["rows"][1]["score"] == pytest.approx(POINTS * np.log(60 / MOST_OF_ONE))
+    assert (found["votes"], found["capped"]) == (260, 1)
 
 
 def test_the_rate_of_both_bad_is_of_each_systems_own_battles(database):

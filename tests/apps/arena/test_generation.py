@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from arena_systems import echo, tone
 
+from penchant.apps.arena.calls import Calls
 from penchant.apps.arena.generation import TRIES, both, healthy
 from penchant.apps.arena.systems import Artefact, GenerationError, Request, System
 
 
 def made(first, second, request=None, **more):
     with ThreadPoolExecutor(4) as pool:
-        return asyncio.run(both(first, second, request or Request("hello"), pool=pool, **more))
+        return asyncio.run(both(first, second, request or Request("hello"), calls=Calls(), pool=pool, **more))
 
 
 class Failing:
@@ -97,9 +98,9 @@ def test_a_system_that_takes_too_long_is_a_failure():
         go.wait(10)
         return echo(request)
 
-    threading.Timer(1.0, go.set).start()  # the pool waits for its threads
     with pytest.raises(GenerationError):
         made(System("calm", echo), System("stuck", stuck, timeout=0.1))
+    go.set()
 
 
 def test_what_is_kept_of_a_clip_is_its_checksum_length_and_speed():
@@ -137,7 +138,6 @@ def test_a_health_check_that_raises_is_a_no():
     def sick():
         raise OSError("down")
 
-    with ThreadPoolExecutor(1) as pool:
-        assert not asyncio.run(healthy(System("x", echo, healthy=sick), pool))
-        assert not asyncio.run(healthy(System("x", echo, healthy=lambda: False), pool))
-        assert asyncio.run(healthy(System("x", echo), pool))
+    assert not asyncio.run(healthy(System("x", echo, healthy=sick), Calls()))
+    assert not asyncio.run(healthy(System("x", echo, healthy=lambda: False), Calls()))
+    assert asyncio.run(healthy(System("x", echo), Calls()))

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from penchant.apps.arena import music
+from penchant.apps.arena.calls import Calls
 from penchant.apps.arena.disguise import loudness, readable
 from penchant.apps.arena.generation import both
 from penchant.apps.arena.music import composers, sound
@@ -286,7 +287,7 @@ def test_a_registry_of_both_makes_battles_whose_sides_are_alike(tmp_path):
     assert list(registry.systems) == ["chorale", "groove"]
     with ThreadPoolExecutor(2) as pool:
         request = Request("calm evening", "audio", duration=4)
-        (a, about_a), (b, about_b) = asyncio.run(both(*registry.systems.values(), request, pool=pool))
+        (a, about_a), (b, about_b) = asyncio.run(both(*registry.systems.values(), request, calls=Calls(), pool=pool))
     assert len(a.data) == len(b.data)
     assert a.data != b.data
     assert about_a.seconds == about_b.seconds == 4.0

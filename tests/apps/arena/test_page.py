@@ -160,3 +160,31 @@ def test_every_control_has_a_name_and_every_page_one_heading(visit, arena):
         headings = [h for h in visit.driver.find_elements(By.TAG_NAME, "h1") if path or h.is_displayed()]
         assert len(headings) == 1 or not path
     assert Path(arena.store).exists()
+
+
+@pytest.mark.parametrize("visit", [PHONE], indirect=True)
+def test_a_visitor_who_asks_twice_to_be_forgotten_is_and_the_page_says_what_is_gone(visit, arena):
+    visit.shown("accept").click()
+    visit.asks("a haiku of mine alone", "text")
+    visit.shown("battle")
+    visit.until(visit.can_vote)
+    visit.press("1")
+    visit.shown("why")
+    visit.driver.get(f"{arena.url}/privacy")
+    button = visit.shown("forget")
+    button.click()
+    assert button.text == "Yes, delete my votes and prompts"
+
+    def kept():
+        with closing(sqlite3.connect(arena.store)) as connection:
+            query = "SELECT count(*) FROM arena_battles WHERE prompt = 'a haiku of mine alone'"
+            return connection.execute(query).fetchone()[0]
+
+    assert kept() == 1  # not yet
+    button.click()
+    visit.until(lambda: visit.driver.find_element(By.ID, "said").text == "Deleted: 1 battles, 1 votes.")
+    assert kept() == 0
+    assert visit.fits()
+    visit.driver.refresh()
+    assert not visit.driver.find_elements(By.ID, "forget")
+    assert visit.complaints() == []

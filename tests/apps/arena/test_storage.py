@@ -1,5 +1,6 @@
 """Where an arena keeps things, on SQLite and on a real PostgreSQL."""
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -155,3 +156,28 @@ def test_what_sqlite_acknowledges_is_on_the_disk(tmp_path):
     )
     database.close()
     assert pragmas == ["wal", 2]  # 2 is FULL
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000])
+def test_the_file_and_its_log_are_their_owners_alone_whatever_the_umask(tmp_path, umask):
+    file = tmp_path / "arena.db"
+    before = os.umask(umask)
+    try:
+        database = storage.Database(f"sqlite:///{file}")
+        database.write(consent("ann"))
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        database.close()
+    finally:
+        os.umask(before)
+    assert modes == {"arena.db": 0o600, "arena.db-wal": 0o600, "arena.db-shm": 0o600}
+
+
+def test_a_file_of_an_older_arena_that_others_could_read_is_closed_to_them(tmp_path):
+    file = tmp_path / "arena.db"
+    storage.Database(f"sqlite:///{file}").close()
+    file.chmod(0o644)
+    (tmp_path / "arena.db-wal").touch(0o644)
+    database = storage.Database(f"sqlite:///{file}")
+    database.write(consent("ann"))
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    database.close()

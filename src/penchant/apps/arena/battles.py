@@ -126,13 +126,14 @@ class Book:
     def complete(
         self, connection: sa.Connection, battle: str, made: tuple[tuple[Artefact, Made], tuple[Artefact, Made]]
     ) -> None:
-        """Both sides are there: both are shown from this moment on."""
+        """Both sides are there: both are shown from this moment on, unless whoever asked was forgotten meanwhile."""
+        change = {"state": "ready", "ready": self.clock(), "a": made[0][1].plain(), "b": made[1][1].plain()}
+        if not _update(connection, battle, change):
+            return
         for side, (artefact, _) in zip(SIDES, made, strict=True):
             row: dict[str, Any] = {"name": secrets.token_urlsafe(16), "battle": battle, "side": side}
             row |= {"media_type": artefact.media_type, "data": artefact.data}
             connection.execute(sa.insert(storage.artefacts).values(row))
-        change = {"state": "ready", "ready": self.clock(), "a": made[0][1].plain(), "b": made[1][1].plain()}
-        _update(connection, battle, change)
 
     def fail(self, connection: sa.Connection, battle: str, reason: str) -> None:
         """A battle that did not come about."""
@@ -239,6 +240,22 @@ class Book:
             _update(connection, battle, {"revealed": self.clock()})
         return _names(row)
 
+    def forget(self, connection: sa.Connection, session: str) -> dict[str, int]:
+        """Delete everything of a session; how many rows there were of each kind, none if nobody is known by it."""
+        theirs = sa.select(storage.battles.c.id).where(storage.battles.c.session == session).scalar_subquery()
+        tables = {"votes": storage.votes, "events": storage.events, "artefacts": storage.artefacts}
+        gone = {
+            name: connection.execute(sa.delete(table).where(table.c.battle.in_(theirs))).rowcount
+            for name, table in tables.items()
+        }
+        gone["battles"] = connection.execute(
+            sa.delete(storage.battles).where(storage.battles.c.session == session)
+        ).rowcount
+        gone["consents"] = connection.execute(
+            sa.delete(storage.sessions).where(storage.sessions.c.id == session)
+        ).rowcount
+        return gone
+
     def history(self, connection: sa.Connection, battle: str) -> list[tuple[str, bool]]:
         """Every different vote of a battle in order, and whether it counted when it came."""
         votes = storage.votes
@@ -320,8 +337,9 @@ def _names(row: Any) -> dict[str, Any]:
     return {side: {"system": getattr(row, f"system_{side}"), "speed": getattr(row, side)["speed"]} for side in SIDES}
 
 
-def _update(connection: sa.Connection, battle: str, change: dict[str, Any]) -> None:
-    connection.execute(sa.update(storage.battles).where(storage.battles.c.id == battle).values(change))
+def _update(connection: sa.Connection, battle: str, change: dict[str, Any]) -> int:
+    """How many battles there were to change, 1 or 0."""
+    return connection.execute(sa.update(storage.battles).where(storage.battles.c.id == battle).values(change)).rowcount
 
 
 def _remember(connection: sa.Connection, battle: str, preference: str, now: float, *, counted: bool) -> None:

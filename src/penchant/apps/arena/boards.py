@@ -13,6 +13,7 @@ from penchant.evaluate.leaderboard import leaderboard
 from penchant.records import Battles
 
 LEAST_VOTES = 30  # to fit a board, and of a system to be shown
+MOST_OF_ONE = 30  # votes that one visitor counts for: many more than nearly all cast, and too few to move a board alone
 ABOUT = {
     "text": "Text",
     "image": "Pictures",
@@ -30,7 +31,14 @@ def board(connection: sa.Connection, name: Board, systems: Mapping[str, System])
         systems: what is known of each system; those that left are shown by name.
     """
     votes = records(connection, board=name)
-    found: dict[str, Any] = {"board": name, "title": ABOUT[name], "votes": len(votes), "rows": [], "why_not": ""}
+    found: dict[str, Any] = {
+        "board": name,
+        "title": ABOUT[name],
+        "votes": len(votes),
+        "rows": [],
+        "why_not": "",
+        "capped": 0,
+    }
     outcomes = votes.table["outcome"].to_pylist()
     n_ordered = sum(outcome != "both_bad" for outcome in outcomes)
     found |= {"both_bad": len(outcomes) - n_ordered, "not_blind": _not_blind(connection, name)}
@@ -38,7 +46,7 @@ def board(connection: sa.Connection, name: Board, systems: Mapping[str, System])
         missing, word = LEAST_VOTES - n_ordered, "vote" if n_ordered == 1 else "votes"
         found["why_not"] = f"{n_ordered} {word} so far; a ranking is shown from {LEAST_VOTES} on, {missing} more."
         return found
-    ranked = leaderboard(votes)
+    ranked = leaderboard(votes, per_person=MOST_OF_ONE)
     speeds, bad = _speeds(connection, name), _both_bad_rates(votes)
     shown = [row for row in ranked.standings if row.votes >= LEAST_VOTES]
     few = [row.system for row in ranked.standings if row.votes < LEAST_VOTES]
@@ -58,6 +66,7 @@ def board(connection: sa.Connection, name: Board, systems: Mapping[str, System])
     ]
     notes = [f"fewer than {LEAST_VOTES} votes each: {', '.join(few)}"] if few else []
     notes += [f"scores are shrunk: {ranked.why_prior}"] if ranked.why_prior else []
+    found["capped"] = ranked.votes.n_capped
     return found | {"why_not": "; ".join(notes), "over": "people" if ranked.by_person else "votes"}
 
 

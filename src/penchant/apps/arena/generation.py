@@ -10,10 +10,12 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from penchant.apps.arena.calls import Calls
 from penchant.apps.arena.disguise import alike, readable
 from penchant.apps.arena.systems import Artefact, GenerationError, Request, System
 
 TRIES = 2
+_HEALTHY_WITHIN = 5.0  # seconds
 _SHORTEST_NAME = 4  # letters that a text must repeat to count as naming its system
 
 
@@ -55,7 +57,13 @@ class Made:
 
 
 async def both(
-    first: System, second: System, request: Request, *, pool: Executor, clock: Callable[[], float] = time.time
+    first: System,
+    second: System,
+    request: Request,
+    *,
+    calls: Calls,
+    pool: Executor,
+    clock: Callable[[], float] = time.time,
 ) -> tuple[tuple[Artefact, Made], tuple[Artefact, Made]]:
     """What A and B made, alike but for what they made.
 
@@ -63,7 +71,8 @@ async def both(
         first: A.
         second: B.
         request: what both are asked; each gets a seed of its own.
-        pool: where systems run.
+        calls: where systems run, and are given up.
+        pool: where we look at what they made.
         clock: seconds since 1970.
 
     Raises:
@@ -72,7 +81,7 @@ async def both(
     loop = asyncio.get_running_loop()
     # Whoever is done first waits for the other: nothing shows which it was, a failure neither.
     done = await asyncio.gather(
-        *(_made(system, request, pool, clock) for system in (first, second)), return_exceptions=True
+        *(_made(system, request, calls, pool, clock) for system in (first, second)), return_exceptions=True
     )
     failures = [one for one in done if isinstance(one, BaseException)]
     if failures:
@@ -82,22 +91,23 @@ async def both(
     return (shown_a, replace(about_a, seconds=shown_a.seconds)), (shown_b, replace(about_b, seconds=shown_b.seconds))
 
 
-async def healthy(system: System, pool: Executor) -> bool:
+async def healthy(system: System, calls: Calls) -> bool:
     """Whether a system says that it is well, within five seconds."""
     try:
-        loop = asyncio.get_running_loop()
-        return bool(await asyncio.wait_for(loop.run_in_executor(pool, system.healthy), 5.0))
+        return bool(await calls(system.name, system.healthy, timeout=_HEALTHY_WITHIN))
     except Exception:
         return False
 
 
-async def _made(system: System, request: Request, pool: Executor, clock: Callable[[], float]) -> tuple[Artefact, Made]:
+async def _made(
+    system: System, request: Request, calls: Calls, pool: Executor, clock: Callable[[], float]
+) -> tuple[Artefact, Made]:
     loop = asyncio.get_running_loop()
     for retries in range(TRIES):
         asked = replace(request, seed=secrets.randbelow(2**31))
         start = clock()
         try:
-            artefact = await asyncio.wait_for(loop.run_in_executor(pool, system.generate, asked), system.timeout)
+            artefact = await calls(system.name, system.generate, asked, timeout=system.timeout)
             end = clock()
             # What cannot be shown is found while there is a try left.
             await loop.run_in_executor(pool, readable, artefact, request.modality)

@@ -1,6 +1,7 @@
 """An arena at work: from a prompt to a battle that is being made, and what the pages show."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,9 @@ import sqlalchemy as sa
 
 from penchant.apps.arena import boards
 from penchant.apps.arena.battles import Book, RefusedError, board_of, records
+from penchant.apps.arena.calls import Calls
 from penchant.apps.arena.generation import both, healthy
-from penchant.apps.arena.moderation import routed
+from penchant.apps.arena.moderation import Route, routed
 from penchant.apps.arena.pairing import Pairing, draw
 from penchant.apps.arena.registry import Registry
 from penchant.apps.arena.storage import Database, battles
@@ -20,6 +22,8 @@ from penchant.apps.arena.systems import GenerationError, Modality, Request
 from penchant.chat import ChatModel
 from penchant.errors import DataError
 
+_MODERATOR = "the moderator"
+_JUDGED_WITHIN = 60.0  # seconds
 _FRESH = 5.0  # seconds for which boards, and the votes that pairs are drawn by, are not computed again
 
 
@@ -71,8 +75,10 @@ class Arena:
         self.registry, self.database, self.book = registry, database, book or Book()
         self.pairing, self.blocked, self.chat = pairing, blocked, chat
         self.paused: set[str] = set()
-        self._pool = ThreadPoolExecutor(2 * at_once, thread_name_prefix="arena-system")
-        self._room = asyncio.Semaphore(at_once)
+        self.calls = Calls()
+        self._pool = ThreadPoolExecutor(2 * at_once, thread_name_prefix="arena-look")
+        self._room, self._moderating = asyncio.Semaphore(at_once), asyncio.Semaphore(at_once)
+        self._checks: dict[str, asyncio.Task[bool]] = {}
         self._most = at_once + waiting
         self._tasks: set[asyncio.Task[None]] = set()
         self._kept: dict[str, tuple[float, Any]] = {}
@@ -89,7 +95,7 @@ class Arena:
             raise RefusedError("Please accept the terms first.", 403)
         if len(self._tasks) >= self._most:
             raise RefusedError("Many people are asking at the moment. Please try again in a minute.", 503)
-        request = await asyncio.to_thread(self._request, wish)
+        request = await asyncio.to_thread(self._request, wish, await self._route(wish))
         pair = await self._pair(request)
         name = await self.database.written(
             lambda connection: self.book.begin(connection, session=session, address=address, request=request, pair=pair)
@@ -99,8 +105,20 @@ class Arena:
         task.add_done_callback(self._tasks.discard)
         return name
 
-    def _request(self, wish: Wish) -> Request:
-        route = routed(wish.prompt, wish.modality, blocked=self.blocked, chat=self.chat)
+    async def _route(self, wish: Wish) -> Route:
+        """What becomes of a prompt by rules and the moderator; by rules alone where that one does not answer."""
+        rules = functools.partial(routed, wish.prompt, wish.modality, blocked=self.blocked)
+        if self.chat is not None:
+            try:
+                async with self._moderating:
+                    return await self.calls(
+                        _MODERATOR, functools.partial(rules, chat=self.chat), timeout=_JUDGED_WITHIN
+                    )
+            except (TimeoutError, GenerationError):
+                pass
+        return await asyncio.to_thread(rules)
+
+    def _request(self, wish: Wish, route: Route) -> Request:
         if not route.is_okay:
             raise RefusedError(route.rationale or "This prompt is not answered here.", 422)
         lyrics = (wish.lyrics or "").strip() or None
@@ -123,26 +141,41 @@ class Arena:
     async def _pair(self, request: Request) -> tuple[str, str]:
         """Two systems that are well; who is not is left out, and another pair drawn."""
         votes = await self._fresh(f"votes {board_of(request)}", lambda c: records(c, board=board_of(request)))
-        excluded = set(self.paused)
+        excluded = self.paused | self.calls.unavailable
         while True:
             try:
                 pair = draw(self.registry, request, votes=votes, pairing=self.pairing, excluded=excluded)
             except DataError as error:
                 raise RefusedError(str(error), 503 if excluded else 422) from error
-            well = await asyncio.gather(*(healthy(self.registry.systems[name], self._pool) for name in pair))
+            well = await asyncio.gather(*(self._is_well(name) for name in pair))
             if all(well):
                 return pair
             excluded |= {name for name, is_well in zip(pair, well, strict=True) if not is_well}
+
+    async def _is_well(self, name: str) -> bool:
+        """Whether a system says that it is well; however many ask, it is asked once at a time."""
+        check = self._checks.get(name)
+        if check is None:
+            check = asyncio.get_running_loop().create_task(healthy(self.registry.systems[name], self.calls))
+            self._checks[name] = check
+            check.add_done_callback(lambda _: self._checks.pop(name, None))
+        return await asyncio.shield(check)
 
     async def _make(self, battle: str, request: Request, pair: tuple[str, str]) -> None:
         try:
             async with self._room:
                 first, second = (self.registry.systems[name] for name in pair)
-                made = await both(first, second, request, pool=self._pool, clock=self.book.clock)
+                made = await both(first, second, request, calls=self.calls, pool=self._pool, clock=self.book.clock)
             await self.database.written(lambda connection: self.book.complete(connection, battle, made))
         except Exception as error:
             why = str(error) if isinstance(error, GenerationError) else "Something went wrong here. Please ask again."
             await self.database.written(lambda connection: self.book.fail(connection, battle, why))
+
+    async def forget(self, session: str) -> dict[str, int]:
+        """Delete everything of a session, and have its bytes overwritten soon; how many rows there were."""
+        gone = await self.database.written(lambda connection: forgotten(connection, self.database, self.book, session))
+        self._kept.clear()
+        return gone
 
     async def read(self, job: Any) -> Any:
         """Look something up without holding up others."""
@@ -169,6 +202,14 @@ class Arena:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.database.close)
+
+
+def forgotten(connection: sa.Connection, database: Database, book: Book, session: str) -> dict[str, int]:
+    """Delete everything of a session, its bytes to be overwritten; how many rows there were."""
+    gone = book.forget(connection, session)
+    if any(gone.values()):
+        database.owe(connection)
+    return gone
 
 
 def status(connection: sa.Connection) -> dict[str, int]:

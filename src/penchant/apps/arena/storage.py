@@ -2,25 +2,33 @@
 
 One thread writes. It takes all changes that wait, does them in one transaction, each in a savepoint of its own, and
 acknowledges them once that transaction is on disk: however many vote at once, they share the wait for the disk.
+
+SQLite's files are their owner's alone (0600). Rows of somebody who is forgotten are gone with the transaction; their
+bytes with the next `overwrite`, which a process that ended before it owes to the next one.
 """
 
 import asyncio
+import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from penchant.errors import DataError, StorageError
-from penchant.store import database
+from penchant.store import database, overwritten
 
 Result = TypeVar("Result")
 Job = Callable[[sa.Connection], Result]
 
 _MOST_AT_ONCE = 256  # changes in one transaction
 _FOLDED_EVERY = 2.0  # seconds
+_OVERWRITTEN_EVERY = 600.0  # seconds at least: votes wait for it
 _LONGEST_LOG = 16_000  # pages of 4 KiB, at which the writer itself folds the log
 
 metadata = sa.MetaData()
@@ -99,17 +107,25 @@ class Database:
         self.engine, self.url = database(url)
         if self.engine.dialect.name == "sqlite" and self.engine.url.database in (None, "", ":memory:"):
             raise DataError("Votes must survive the process: an arena's store is sqlite:///FILE or PostgreSQL.")
+        self._is_file = self.engine.dialect.name == "sqlite"
         self._waiting: queue.SimpleQueue[tuple[Job[Any], Future[Any]] | None] = queue.SimpleQueue()
         try:
+            if self._is_file:
+                _keep_private(Path(str(self.engine.url.database)))
             with self.engine.begin() as connection:
                 metadata.create_all(connection)
+                owed = self._is_file and connection.exec_driver_sql("PRAGMA user_version").scalar()
+        except OSError as error:
+            raise StorageError(f"The arena's store {self.url} cannot be opened: {error.strerror}.") from error
         except sa.exc.DBAPIError as error:
             raise StorageError(f"The arena's store {self.url} cannot be opened: {error.orig}.") from error
         self._writer = threading.Thread(target=self._write, name="arena-writer", daemon=True)
         self._writer.start()
-        self._ended = threading.Event()
-        if self.engine.dialect.name == "sqlite":
-            threading.Thread(target=self._fold, name="arena-log", daemon=True).start()
+        self._ended, self._owes = threading.Event(), threading.Event()
+        if owed:
+            self._owes.set()
+        self._keeper = threading.Thread(target=self._keep, name="arena-log", daemon=True)
+        self._keeper.start()
 
     def read(self, job: Job[Result]) -> Result:
         """Look something up, in a transaction of its own."""
@@ -134,15 +150,55 @@ class Database:
         return await asyncio.wrap_future(self.submit(job))
 
     def close(self) -> None:
-        """Write what waits, and end."""
+        """Write what waits, overwrite what is owed, and end."""
         self._waiting.put(None)
         self._writer.join()
         self._ended.set()
+        self._keeper.join()
         self.engine.dispose()
 
-    def _fold(self) -> None:
-        """Fold SQLite's log back into the file beside the writer, so that no vote waits for that."""
+    def owe(self, connection: sa.Connection) -> None:
+        """Within a transaction that deletes: have the bytes overwritten, in this process or in the next."""
+        if self._is_file:
+            connection.exec_driver_sql("PRAGMA user_version = 1")
+        self._owes.set()
+
+    def overwrite(self) -> None:
+        """Make the files give up the bytes of all deleted rows.
+
+        Raises:
+            DataError: another process keeps the database from it.
+        """
+        self._owes.clear()
+        try:
+            overwritten(self.engine, self.url, metadata)
+            if self._is_file:
+                with self.engine.begin() as connection:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")  # nobody deletes between the question and its answer
+                    if not self._owes.is_set():
+                        connection.exec_driver_sql("PRAGMA user_version = 0")
+        except BaseException:
+            self._owes.set()
+            raise
+
+    def _keep(self) -> None:
+        """Beside the writer: fold SQLite's log back into the file, and overwrite what was deleted."""
+        last = time.monotonic()
         while not self._ended.wait(_FOLDED_EVERY):
+            self._fold()
+            if self._owes.is_set() and time.monotonic() - last > _OVERWRITTEN_EVERY:
+                last = time.monotonic()
+                self._pay()
+        if self._owes.is_set():
+            self._pay()
+
+    def _pay(self) -> None:
+        with suppress(DataError, sa.exc.DBAPIError):  # still owed
+            self.overwrite()
+
+    def _fold(self) -> None:
+        """Fold the log, so that no vote waits for that."""
+        if self._is_file:
             try:
                 with self.engine.connect() as connection:
                     connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()
@@ -206,3 +262,11 @@ class Database:
                 done.set_result(result)
             else:
                 done.set_exception(failure)
+
+
+def _keep_private(file: Path) -> None:
+    """A file that only its owner may read, made so in one step; SQLite gives its log the mode of the file."""
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    for one in (file, file.with_name(file.name + "-wal"), file.with_name(file.name + "-shm")):
+        if one.exists() and one.stat().st_mode & 0o077:
+            one.chmod(0o600)

@@ -1,7 +1,8 @@
 """Pages and requests of an arena over HTTP; every rule is elsewhere, and every reply to a stranger is here.
 
 The order of a visit: /api/session (a signed cookie, a token), /api/consent, /api/battles, then for that battle
-/attention, /vote, /reasons and /reveal. What a page changes needs the cookie, the token and our own origin.
+/attention, /vote, /reasons and /reveal; at any time /api/forget. What a page changes needs the cookie, the token and
+our own origin.
 """
 
 import hmac
@@ -20,7 +21,7 @@ from fastapi.staticfiles import StaticFiles
 
 from penchant.apps.arena.attention import Kind, Side
 from penchant.apps.arena.battles import TERMS, Preference, RefusedError
-from penchant.apps.arena.boards import LEAST_VOTES
+from penchant.apps.arena.boards import LEAST_VOTES, MOST_OF_ONE
 from penchant.apps.arena.moderation import LONGEST_PROMPT
 from penchant.apps.arena.security import COOKIE, COOKIE_SECONDS, Guard, Keys, RateLimit
 from penchant.apps.arena.service import Arena, Wish, status
@@ -186,11 +187,11 @@ def _pages(app: FastAPI, arena: Arena, visitor: Who) -> None:
 
     @app.get("/leaderboard", dependencies=[Depends(visitor)])
     async def leaderboard() -> HTMLResponse:
-        return page("leaderboard.html", boards=await arena.standings(), least=LEAST_VOTES)
+        return page("leaderboard.html", boards=await arena.standings(), least=LEAST_VOTES, most=MOST_OF_ONE)
 
-    @app.get("/privacy", dependencies=[Depends(visitor)])
-    async def privacy() -> HTMLResponse:
-        return page("privacy.html", terms=TERMS)
+    @app.get("/privacy")
+    async def privacy(who: Annotated[Visitor, Depends(visitor)]) -> HTMLResponse:
+        return page("privacy.html", terms=TERMS, key=who.session)
 
     @app.get("/api/leaderboard", dependencies=[Depends(visitor)])
     async def boards() -> list[dict[str, Any]]:
@@ -217,6 +218,12 @@ def _session(app: FastAPI, arena: Arena, keys: Keys, site: Site, visitor: Who) -
             raise RefusedError("The terms changed. Please load the page again.", 409)
         await arena.database.written(lambda connection: arena.book.consent(connection, who.session))
         return {"consented": True}
+
+    @app.post("/api/forget")
+    async def forget(response: Response, said: Nothing, who: Annotated[Visitor, Depends(visitor)]) -> dict[str, int]:
+        gone = await arena.forget(who.session)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=site.is_secure)
+        return gone
 
 
 def _battles(app: FastAPI, arena: Arena, site: Site, visitor: Who) -> None:
@@ -275,7 +282,8 @@ def _administration(app: FastAPI, arena: Arena, token: str) -> None:
 
     @app.get("/admin/status", dependencies=[Depends(admin)])
     async def state() -> dict[str, Any]:
-        return {"battles": await arena.read(status), "paused": sorted(arena.paused)}
+        found: dict[str, Any] = {"battles": await arena.read(status), "paused": sorted(arena.paused)}
+        return found | {"unavailable": sorted(arena.calls.unavailable)}
 
     @app.post("/admin/systems/{name}/{action}", dependencies=[Depends(admin)])
     async def systems(name: str, action: Literal["pause", "resume"]) -> dict[str, Any]:
