@@ -19,6 +19,7 @@ from penchant.apps.arena.generation import both
 from penchant.apps.arena.music import composers, sound
 from penchant.apps.arena.music.brief import PROGRAMS, Brief, brief, generator
 from penchant.apps.arena.registry import Entry, Http, read_registry
+from penchant.apps.arena.serve import EXAMPLE
 from penchant.apps.arena.systems import GenerationError, Request
 from penchant.errors import DataError, MissingExtraError, SettingsError
 
@@ -277,17 +278,22 @@ def test_each_chord_of_a_chorale_sounds_more_at_its_pitches_than_a_semitone_besi
 
 
 @needs_sound
-def test_a_registry_of_both_makes_battles_whose_sides_are_alike(tmp_path):
+def test_the_systems_that_come_along_make_battles_whose_sides_are_alike():
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
-    snippet = re.search(r"```yaml\n(.*?)```", music.__doc__, re.DOTALL)[1]
-    (tmp_path / "music.yaml").write_text(snippet)
-    registry = read_registry(tmp_path / "music.yaml")
-    assert list(registry.systems) == ["chorale", "groove"]
+    systems = read_registry(EXAMPLE).systems
+    assert {name: system.modality for name, system in systems.items()} == {
+        "plain": "text",
+        "brief": "text",
+        "chorale": "audio",
+        "groove": "audio",
+    }
     with ThreadPoolExecutor(2) as pool:
         request = Request("calm evening", "audio", duration=4)
-        (a, about_a), (b, about_b) = asyncio.run(both(*registry.systems.values(), request, calls=Calls(), pool=pool))
+        (a, about_a), (b, about_b) = asyncio.run(
+            both(systems["chorale"], systems["groove"], request, calls=Calls(), pool=pool)
+        )
     assert len(a.data) == len(b.data)
     assert a.data != b.data
     assert about_a.seconds == about_b.seconds == 4.0

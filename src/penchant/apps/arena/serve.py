@@ -12,6 +12,7 @@ from penchant.apps.outcome import Outcome
 from penchant.chat import chat_model
 from penchant.errors import MissingExtraError, SettingsError
 
+EXAMPLE = Path(__file__).with_name("systems.yaml")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -40,7 +41,7 @@ def origins(host: str, port: int, public_url: str | None) -> frozenset[str]:
 
 def arena(
     *,
-    systems: Path,
+    systems: Path | None = None,
     store: str = "arena.db",
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -62,7 +63,8 @@ def arena(
     writes the votes.
 
     Args:
-        systems: YAML file of who takes part; see penchant.apps.arena.registry.
+        systems: YAML file of who takes part; see penchant.apps.arena.registry. Without it two small systems of text
+            and two of music, on this machine.
         store: a file for SQLite, or postgresql://USER@HOST/DATABASE.
         host: address to listen at; others than this machine reach it only if this is changed.
         port: to listen at.
@@ -86,7 +88,7 @@ def arena(
     if not 0 <= gate <= 600:
         raise SettingsError(f"The gate must be between 0 and 600 seconds: got {gate!r}.")
     url = store if "://" in store else f"sqlite:///{store}"
-    registry = read_registry(systems)
+    registry = read_registry(systems or EXAMPLE)
     site = web.Site(
         origins(host, port, public_url),
         admin=None if admin is None else _token(security.private(admin)),

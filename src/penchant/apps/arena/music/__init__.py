@@ -4,26 +4,9 @@
 Euclidean rhythms and drums. Neither was trained on anything, and neither sings. The words of a prompt choose key, mode,
 tempo, metre and instruments; the same request and seed give the same bytes.
 
-They need `pip install 'penchant[arena,music]'` and then `pip install --no-deps tinysoundfont`. A registry of both:
-
-```yaml
-systems:
-  chorale:
-    kind: python
-    modality: audio
-    path: penchant.apps.arena.music:chorale
-    training_data: none; rules of harmony
-    max_duration: 300
-  groove:
-    kind: python
-    modality: audio
-    path: penchant.apps.arena.music:groove
-    training_data: none; Markov chains and Euclidean rhythms
-    max_duration: 300
-```
-
-`penchant arena --systems music.yaml` runs it. Any system behind HTTP takes part alike:
-`python -m penchant.apps.arena.music --system groove --port 8100` serves one, which the registry then knows by
+They need `pip install 'penchant[arena,music]'` and then `pip install --no-deps tinysoundfont`. Both take part in
+`penchant arena` unless other systems are named, as `apps/arena/systems.yaml` says. Any system behind HTTP takes part
+alike: `python -m penchant.apps.arena.music --system groove --port 8100` serves one, which the registry then knows by
 
 ```yaml
   groove:
