@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from penchant.errors import DataError
 from penchant.preference import BradleyTerry
+from penchant.preference.votes import encoded_prompts
 from penchant.records import Comparisons, Ratings, canonical_json
 from penchant.style import Style
 from penchant.turns import Turn, readable, turns, turns_between
@@ -57,3 +59,27 @@ def test_a_model_of_people_reads_messages_like_the_same_text():
     one, other = (model.fit(Comparisons.from_rows(rows)).weights_ for rows in (plain, chat))
     assert one.tolist() == other.tolist()
     assert model.reward([asked], [said("Yes!")], form="messages") == model.reward(["q"], ["Yes!"])
+
+
+def test_questions_by_themselves_are_read_in_either_form():
+    plain = [Turn("Why?", "", "k"), Turn("How so, then?", "")]
+    chat = [
+        turn._replace(prompt=canonical_json([{"role": "user", "content": turn.prompt}]), form="messages")
+        for turn in plain
+    ]
+    assert [turn.text() for turn in chat] == [turn.text() for turn in plain]
+    records = [
+        Comparisons.from_rows(
+            [{"prompt": turn.prompt, "chosen": answers[0], "rejected": answers[1], "form": turn.form} for turn in asked]
+        )
+        for asked, answers in ((plain, ("a", "b")), (chat, ("[]", "[1]")))
+    ]
+
+    class Length(Style):
+        reads_prompts = True
+        payload = staticmethod(Turn.text)
+
+    one, other = (encoded_prompts(Length(), some) for some in records)
+    np.testing.assert_array_equal(one[0], other[0])
+    assert one[0].shape[1]
+    assert one[1].tolist() == other[1].tolist() == [0, 1]

@@ -42,8 +42,8 @@ class Turn(NamedTuple):
         return "\n\n".join([*before, readable(self.prompt, self.form), self.answer()])
 
     def answer(self) -> str:
-        """The response alone as running text; Raises as `text`."""
-        return readable(self.response, self.form)
+        """The response alone as running text, nothing for the empty one of a question by itself; Raises as `text`."""
+        return readable(self.response, self.form) if self.response else ""
 
 
 def turns(records: Records, column: str = "response") -> list[Turn]:
