@@ -22,7 +22,7 @@ def reproduce(
     interval; it can be false.
 
     Args:
-        slug: dpa, rps, ranking-accuracy, ultrafeedback, or all.
+        slug: of a claim, such as vpl or judging-bias (`penchant methods` names them all), or all.
         scale: quick takes about a minute, full is the claim as it is meant for a laptop.
         folder: where results and plots go, one folder for each slug.
         fresh: forget finished seeds and run them again.
