@@ -33,6 +33,11 @@ class Method:
     source: str
     reproduction: str | None = None
 
+    @property
+    def slug(self) -> str:
+        """What `penchant reproduce` calls its claim; empty without one."""
+        return (self.reproduction or "").replace("_", "-")
+
     def resolve(self) -> Any:
         """The class or function itself."""
         return resolve(self.path)

@@ -15,9 +15,15 @@ def methods(name: str | None = None) -> Outcome:
         name: a method of the table; without it, all are listed.
     """
     if name is None:
-        rows = [{"name": m.name, "title": m.title, "room": m.room, "path": m.path, "source": m.source} for m in METHODS]
+        rows = [
+            {"name": m.name, "title": m.title, "room": m.room, "path": m.path, "source": m.source, "slug": m.slug}
+            for m in METHODS
+        ]
         width = max(len(m.name) for m in METHODS)
-        text = "\n".join(f"{m.room:<9} {m.name:<{width}}  {m.title} ({m.source})" for m in METHODS)
+        text = "\n".join(
+            f"{m.room:<9} {m.name:<{width}}  {m.title} ({m.source}{m.slug and f': penchant reproduce {m.slug}'})"
+            for m in METHODS
+        )
         return Outcome({"methods": rows}, text)
     row = row_of(name)
     target = row.resolve()
@@ -28,8 +34,8 @@ def methods(name: str | None = None) -> Outcome:
     ]
     file, line = inspect.getsourcefile(target), inspect.getsourcelines(target)[1]
     lines.append(f"  defined       {'/'.join((file or '').split('/')[-3:])}, line {line}")
-    if row.reproduction:
-        lines.append(f"  reproduction  penchant reproduce {row.reproduction.replace('_', '-')}")
+    if row.slug:
+        lines.append(f"  reproduction  penchant reproduce {row.slug}")
     lines.append("  settings")
     settings = {}
     for setting in settings_of(target):

@@ -14,7 +14,7 @@ from penchant.statistics import Interval
 def result(row: Method, results: Path) -> dict[str, Any] | None:
     """What the reproduction of a method ended with, full before quick; None if it has not been run."""
     for scale in ("full", "quick"):
-        path = results / (row.reproduction or "-").replace("_", "-") / f"{scale}.json"
+        path = results / (row.slug or "-") / f"{scale}.json"
         if path.exists():
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return found

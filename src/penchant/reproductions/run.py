@@ -20,7 +20,7 @@ from penchant.source import source_digest
 
 def reproductions() -> dict[str, str]:
     """Slug of each reproduction -> its module's name, from the table of methods."""
-    return {row.reproduction.replace("_", "-"): row.reproduction for row in METHODS if row.reproduction}
+    return {row.slug: row.reproduction for row in METHODS if row.reproduction}
 
 
 def reproduce(
