@@ -73,6 +73,11 @@ _TOLD = {
         ("mixture_adapted_a_second", "newcomers learnt a second (mixture)", "{:,.0f}"),
     ),
     "sae": (("audit_throughput_ratio", "times as fast as SAELens, the audit's sparse autoencoder", "{:.2f}"),),
+    "leaderboard": (
+        ("fit_ratio", "times as fast as arena-rank, ratings and intervals of 1.7 million votes, counted", "{:.0f}"),
+        ("end_to_end_ratio", "times as fast, from strings to scores with intervals", "{:.0f}"),
+    ),
+    "item_fairness": (("recbole_ratio", "times as fast as RecBole, item fairness of 100,000 users", "{:.0f}"),),
 }
 
 

@@ -50,7 +50,7 @@ METRIC = "paired accuracy: both directions of a pair right, prompts and wordings
 SEEDS = {"quick": 2, "full": 3}
 
 Array = NDArray[np.float64]
-_N_PAIRS = {"quick": (100, 30), "full": (900, 100)}  # to train on, to test on
+_N_PAIRS = {"quick": (100, 30), "full": (2400, 150)}  # to train on, to test on
 _FLIPS = 0.05  # labels that are wrong in training
 _DECIDED = 3.0  # logits by which a criterion decides
 _N_PEOPLE, _N_LABELS, _N_HELD_OUT = 12, (0, 1, 2, 4, 8), 8
