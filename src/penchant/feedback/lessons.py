@@ -117,7 +117,7 @@ def comparisons(
 ) -> tuple[Comparisons, dict[str, int]]:
     """All pairs of answers to one instruction with different scores, the better one chosen.
 
-    The card's strength, difference / span of the scale in (0, 1], becomes 1/2 + half of it, since 1/2 is a tie in our
+    A difference of d / span of the scale, in (0, 1], becomes the strength 1/2 + half of it, since 1/2 is a tie in our
     records; the margin of UltraRM is twice the distance from 1/2.
 
     Args:

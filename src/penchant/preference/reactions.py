@@ -20,7 +20,7 @@ It scores replies like every `ModelOfPeople`, for everybody and, after `adapt`, 
 reactions and predicts reactions, so it is no `PreferenceModel` and stands outside their contract suite. It never makes
 pairs of a loved and an unloved reply: to different prompts that would compare the prompts.
 
-Changed: the 99.9th percentile of people's rates, above which the card drops them, means nothing where one in ten reacts
+Changed: the 99.9th percentile of people's rates, above which one would drop them, means nothing where one in ten reacts
 to everything; who is left out is told by a binomial tail against five times the rate of the others. Left out: an
 end-to-end language model (an encoder of its states does here), and choosing a sign by the clarity of its sentiment.
 

@@ -7,7 +7,7 @@ reaches the policy as "Answer in N words.", N falling from 16 (coverage only) to
 cone of 0 to 90 degrees from coverage; k = 5, neighbours within 30 degrees; both arms share prompts, seeds and cost.
 
 What is chosen and what is reported are one exact measure, so there is no error of a reward model to be exploited and no
-referee is needed. Departures from the card: the model is used as it comes, as the paper uses its SFT model, and not
+referee is needed. The model is used as it comes, as the paper uses its SFT model, and not
 tuned on a cone of directions. It has therefore no known trained directions, "far" is by name only, and the rates here
 are reported and decide nothing. 3 targets, and 2 prompts in each of 16 seeds, are what ten minutes hold: the interval
 is about 9 points wide to either side, so that only a large effect would show.

@@ -1,6 +1,6 @@
 """Directional preference alignment: does one policy that takes a direction give a better trade-off than one scalar?
 
-World of the card: a prompt is 4 topic words out of 24; a response is up to 20 words, topic words or filler. Axis 1,
+World: a prompt is 4 topic words out of 24; a response is up to 20 words, topic words or filler. Axis 1,
 helpful = topic words covered - 0.25 x words off the topic (filler included) - 0.15 x repeats of covered words; axis 2,
 verbose = length in words. They agree until all topics are covered and conflict from there on. A ridge regression on bag
 features, fitted to 3,000 noisy ratings with 40 % missing cells, is the reward model of all arms; the verdict is on the
@@ -11,7 +11,7 @@ sampled responses per prompt, rounds and optimiser steps: DPA; scalar rejection 
 0 degrees (best against worst of each pool); supervised fine-tuning conditioned on the absolute scores of each sample,
 asked for the mean scores of each direction's winners (SteerLM-style).
 
-Settings were chosen on seeds 1000 and above, never on those reported. Left out: the 135M leg of the card.
+Settings were chosen on seeds 1000 and above, never on those reported. Left out: a real language model.
 
 Source:
     Wang et al. (2024), Arithmetic Control of LLMs for Diverse User Preferences, ACL.

@@ -13,9 +13,9 @@ with every pair labelled by somebody else (no consistency of a person). As a cei
 reader: logistic regression under the world's own prior on the very shots. Four pairs say little of twelve utilities,
 and one pair in nine is alike in all that matters, a coin for every arm; so the ceiling is low.
 
-Settings were chosen on seeds from 1000 on. Departures from the card, all to let a policy learn to read shots in a
-minute of one core: 4 attributes of 3 values instead of 6 of 4 (there, too, it learns, but many times slower: most of
-what it sees then does not matter), one token a response, one layer, and several targets that share a window's shots.
+Settings were chosen on seeds from 1000 on. The world is small, to let a policy learn to read shots in a
+minute of one core: 4 attributes of 3 values (with 6 of 4, too, it learns, but many times slower: most of what it sees
+then does not matter), one token a response, one layer, and several targets that share a window's shots.
 
 Source:
     Singh et al. (2025), FSPO: Few-Shot Preference Optimization of Synthetic Preference Data Elicits Effective

@@ -1,6 +1,6 @@
 """Preference orchestrator: do weights that follow from the prompt lose less than the best weights for all?
 
-World of the card, simulated: eight kinds of prompts in real words; four objectives; what counts for a kind is drawn
+World, simulated: eight kinds of prompts in real words; four objectives; what counts for a kind is drawn
 from a sparse Dirichlet and jitters from prompt to prompt. A response is four true scores around the mean of its kind;
 reward models see them noisily, each through a monotone curve and on a scale of its own. Of six responses one is chosen
 by Bradley-Terry on true utility, and compared with another one. The task: pick the best of eight, on prompts in

@@ -23,7 +23,7 @@ probability (oracle). Long-term satisfaction is known in the simulator: people c
 replies were. How it goes with hearts is reported, over people, over ordinary policies and over those that were trained.
 
 Observed rates are of people who are believed (`cleaned`): whoever loves everything loves every policy alike. Weights
-were chosen on seeds from 1,000 on, among those of the card (0, 0.1, 0.3, 1). Left out: an 8B model and a live service.
+were chosen on seeds from 1,000 on, among 0, 0.1, 0.3 and 1. Left out: an 8B model and a live service.
 
 Source:
     Han, Chen, Sankararaman et al. (2025), Reinforcement learning from user feedback. arXiv 2505.14946.

@@ -1,16 +1,16 @@
 """Robust preference selection: does asking neighbouring directions beat best of k at equal cost, and where?
 
-World A of the card: the policy conditioned on u answers y ~ N(m(u), 0.25^2 I) in the plane and the reward is y itself,
+World A: the policy conditioned on u answers y ~ N(m(u), 0.25^2 I) in the plane and the reward is y itself,
 so that expected maxima and win rates are known by quadrature. m(u) is u inside the trained cone (25 degrees around the
 first axis) and shrinks by exp(-distance / 35 degrees) outside. Five targets from well inside to far outside; k = 5,
 angle 30 degrees. The claim is about the two far targets; the rates inside the cone are the price and stand beside it.
 
-The decay was set to resemble the card's prototype, before any seed was reported; no setting was chosen on these
+The decay was set to resemble a prototype, before any seed was reported; no setting was chosen on these
 seeds. Noise is independent between arms (a language model's samples under different words are): coupling would
 change the paired rate, not the expected maxima.
 
 World B (scale full) asks a real small language model in words: `asked_in_words`. The model is not tuned on a cone of
-directions, as the card has it, so that no direction is known to be far from its training: the claim is about world A,
+directions, so that no direction is known to be far from its training: the claim is about world A,
 and world B is reported and decides nothing. Where the model is not installed it is skipped, and the result says so.
 
 Source:

@@ -1,6 +1,6 @@
 """Good and bad answers with all that led to them: Themis' tool calls, and fine-grained feedback on long answers.
 
-Themis (Li et al. 2024, card 17): a positive and a negative answer, each with its tool calls and a rationale.
+Themis (Li et al. 2024): a positive and a negative answer, each with its tool calls and a rationale.
 Fine-grained RLHF (Wu et al. 2023): four answers, a choice between each two, marked errors and a corrected answer.
 """
 

@@ -1,6 +1,6 @@
 """UltraFeedback: several completions of one instruction, each rated and criticised under several aspects.
 
-Cui et al. 2023 (card 46). Ratings of an aspect are 1 to 5 with a rationale, "N/A" where the judge gave none; the
+Cui et al. 2023. Ratings of an aspect are 1 to 5 with a rationale, "N/A" where the judge gave none; the
 overall score is 1 to 10 and its rationale is the critique.
 """
 
