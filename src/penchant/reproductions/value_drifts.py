@@ -16,8 +16,8 @@ Claim 1: supervised tuning moves values further than the algorithm that moves th
 value-gap pairs DPO moves them further than policy gradient. Claim 3, reported only: values settle within the first
 three tenths of supervised tuning. M is taken at the last checkpoint; only the time uses the extremum.
 
-Scale: 2 layers of 64, 400 + 150 + 100 steps and 4 seeds of sixteen trainings each (planned were 4 layers of 128,
-1,500 + 400 + 300 steps and 6 seeds); siblings stand in for PPO's value head. The step size of preference optimisation, one
+Scale: 2 layers of 64, 400 + 150 + 100 steps and 4 seeds of sixteen trainings each (planned were 4 layers of 128, 1,500
++ 400 + 300 steps and 6 seeds); siblings stand in for PPO's value head. The step size of preference optimisation, one
 for all algorithms, is the largest of 2e-4, 1e-4 and 5e-5 with which DPO kept nine in ten colours on seed 1,000, which
 is not among those reported.
 
