@@ -27,7 +27,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ from penchant.align.recipe import TrainerSettings
 from penchant.align.rejection_sampling import RejectionSampling, angle, winners
 from penchant.preference.measures import Standardisation
 from penchant.reproductions.verdict import Verdict
+from penchant.reproductions.word_policy import WordPolicy
 from penchant.statistics import paired_bootstrap
 
 CLAIM = (
@@ -48,7 +48,8 @@ METRIC = "hypervolume of mean true scores, in pi_0's standard deviations, above 
 SEEDS = {"quick": 2, "full": 8}
 
 Array = NDArray[np.float64]
-N_TOPIC_WORDS, N_FILLERS, N_ASKED, LONGEST = 24, 6, 4, 20
+N_ASKED, LONGEST = 4, 20
+TOPIC_WORDS, FILLERS = [f"t{i}" for i in range(24)], [f"f{i}" for i in range(6)]
 ANGLES = np.linspace(-45.0, 45.0, 9)
 AXES = ("helpful", "verbose")
 
@@ -90,18 +91,16 @@ class World:
 
     def __init__(self, seed: int):
         self.rng = np.random.default_rng(seed)
-        self.topics = [f"t{i}" for i in range(N_TOPIC_WORDS)]
-        self.fillers = [f"f{i}" for i in range(N_FILLERS)]
         self.weights = self._reward_model(3000, missing=0.4, noise=0.5)
 
     def prompts(self, n: int) -> list[str]:
         """Topic words to cover."""
-        return [" ".join(self.rng.choice(self.topics, N_ASKED, replace=False)) for _ in range(n)]
+        return [" ".join(self.rng.choice(TOPIC_WORDS, N_ASKED, replace=False)) for _ in range(n)]
 
     def demonstration(self, prompt: str) -> str:
         """What somebody who rambles would answer: on topic about half of the time, of any length."""
         length = min(LONGEST, 1 + int(self.rng.geometric(0.14)))
-        sources = (prompt.split(), self.topics, self.fillers)
+        sources = (prompt.split(), TOPIC_WORDS, FILLERS)
         kinds = np.searchsorted([0.5, 0.65], self.rng.random(length))  # half on the topic, a third filler
         picks = self.rng.random(length)
         return " ".join(
@@ -153,8 +152,8 @@ def bag(prompts: Sequence[str], responses: Sequence[str]) -> Array:
     return out
 
 
-class WordPolicy:
-    """A two-layer causal transformer over the words of the world; every word of a condition is one token.
+class Conditioned(WordPolicy):
+    """A policy over the words of the world that may be told a condition; every word of that is one token.
 
     Args:
         seed: of its initial weights.
@@ -162,40 +161,14 @@ class WordPolicy:
     """
 
     def __init__(self, seed: int, conditions: Sequence[str] = ()):
-        import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        words = [f"t{i}" for i in range(N_TOPIC_WORDS)] + [f"f{i}" for i in range(N_FILLERS)]
-        words += sorted({word for condition in conditions for word in condition.split()})
-        self.words = ["<pad>", "<start>", "<end>", "<answer>", *words]
-        self.number = {word: i for i, word in enumerate(self.words)}
-        self.tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=2)
-        config = LlamaConfig(
-            vocab_size=len(self.words),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=64,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-        with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
-            torch.manual_seed(seed)
-            self.model: Any = LlamaForCausalLM(config)
-
-    def _prompt(self, prompt: str, condition: str | None) -> tuple[int, ...]:
-        words = ["<start>", *(condition or "").split(), *prompt.split(), "<answer>"]
-        return tuple(self.number[word] for word in words)
+        told = sorted({word for condition in conditions for word in condition.split()})
+        words = ["<start>", "<answer>", *TOPIC_WORDS, *FILLERS, *told]
+        super().__init__({word: number for number, word in enumerate(words, start=2)}, seed)
+        self._of_answers = {*TOPIC_WORDS, *FILLERS}
 
     def encode(self, prompt: str, responses: Sequence[str], *, condition: str | None = None, form: str = "text") -> Any:
         """Words as token ids; every response ends with the end token."""
-        from penchant.policies.sequences import Example
-
-        answers = (tuple(self.number[word] for word in response.split()) for response in responses)
-        return Example(self._prompt(prompt, condition), tuple((*answer, 2) for answer in answers))
+        return super().encode(_asked(prompt, condition), responses)
 
     def sample(
         self,
@@ -208,44 +181,25 @@ class WordPolicy:
         seed: int = 0,
     ) -> list[list[str]]:
         """Responses to each prompt, without words that belong to prompts."""
-        from penchant.policies.sampling import sample_tokens
-
-        self.model.eval()
         conditions = [condition] * len(prompts) if condition is None or isinstance(condition, str) else condition
-        drawn = sample_tokens(
-            self.model,
-            [self._prompt(prompt, wish) for prompt, wish in zip(prompts, conditions, strict=True)],
+        drawn = super().sample(
+            [_asked(*one) for one in zip(prompts, conditions, strict=True)],
             n,
-            end_tokens=[2],
-            pad=0,
             temperature=temperature,
             max_new_tokens=max_new_tokens,
             seed=seed,
-            rows_at_once=1024,
         )
-        last = 4 + N_TOPIC_WORDS + N_FILLERS
-        return [[" ".join(self.words[i] for i in s.tokens if 4 <= i < last) for s in samples] for samples in drawn]
+        return [
+            [" ".join(word for word in text.split() if word in self._of_answers) for text in some] for some in drawn
+        ]
 
-    @property
-    def can_pack(self) -> bool:
-        """Whether packed batches give exact values."""
-        from penchant.policies.sequences import can_pack
-
-        return can_pack(self.model)
-
-    def scores(self, model: Any, batch: Any) -> Any:
-        """Log-probability of every response token."""
-        from penchant.policies.sequences import token_log_probabilities
-
-        return token_log_probabilities(model, batch)
-
-    def save(self, path: Path) -> None:
-        """Weights and configuration."""
-        self.model.save_pretrained(path)
-
-    def copy(self) -> "WordPolicy":
+    def copy(self) -> "Conditioned":
         """The same policy with weights of its own."""
         return copy.deepcopy(self)
+
+
+def _asked(prompt: str, condition: str | None) -> str:
+    return " ".join(["<start>", *(condition or "").split(), *prompt.split(), "<answer>"])
 
 
 def hypervolume(points: ArrayLike, *, reference: ArrayLike) -> float:
@@ -305,7 +259,7 @@ def _run(seed: int, size: Scale, progress: Callable[[str], None]) -> dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         arms = _Arms(world, size, settings, prompts, Path(folder), seed)
         progress("fitting pi_0")
-        first = arms.first(WordPolicy(seed, [*(method.prompt(angle(a)) for a in ANGLES), *targets]))
+        first = arms.first(Conditioned(seed, [*(method.prompt(angle(a)) for a in ANGLES), *targets]))
         measured = _mean_and_sd(first, held_out, seed)
         progress("DPA")
         dpa, result = arms.dpa(first.copy(), method)
@@ -363,27 +317,27 @@ class _Arms:
     folder: Path
     seed: int
 
-    def first(self, policy: WordPolicy) -> WordPolicy:
+    def first(self, policy: Conditioned) -> Conditioned:
         """pi_0: imitates the demonstrator, and has never seen a condition."""
         prompts = self.world.prompts(2000)
         rows = [{"prompt": x, "response": self.world.demonstration(x)} for x in prompts]
         self._imitate(policy, rows, "first", self.size.first_steps)
         return policy
 
-    def dpa(self, policy: WordPolicy, method: RejectionSampling) -> tuple[WordPolicy, Any]:
+    def dpa(self, policy: Conditioned, method: RejectionSampling) -> tuple[Conditioned, Any]:
         """The paper's method."""
         result = method.train(
             policy, self.world.reward, self.prompts, settings=self.settings, folder=self.folder / "dpa"
         )
         return policy, result
 
-    def scalar(self, policy: WordPolicy) -> tuple[WordPolicy, str]:
+    def scalar(self, policy: Conditioned) -> tuple[Conditioned, str]:
         """The same with the one direction 0, always asked with the same words."""
         method = _method(self.size, np.zeros(1), self.seed)
         method.train(policy, self.world.reward, self.prompts, settings=self.settings, folder=self.folder / "scalar")
         return policy, method.prompt(angle(0))
 
-    def dpo(self, policy: WordPolicy) -> WordPolicy:
+    def dpo(self, policy: Conditioned) -> Conditioned:
         """Best against worst of each pool along direction 0; every round starts from, and refers to, the last."""
         from penchant.align.dpo import DPO
         from penchant.align.trainer import train
@@ -406,7 +360,7 @@ class _Arms:
             train(DPO(beta=0.1), policy, pairs, settings=settings, folder=folder, progress=False)
         return policy
 
-    def targets(self, policy: WordPolicy) -> tuple[WordPolicy, list[str | None]]:
+    def targets(self, policy: Conditioned) -> tuple[Conditioned, list[str | None]]:
         """Every sample under its own scores; then asked for what the winners of each direction scored on average."""
         pools, scores = self._pools(policy, self.size.rounds * self.size.n_samples, 0)
         rows = [
@@ -420,14 +374,14 @@ class _Arms:
         best = np.stack([each[winners(standardise(each), directions)] for each in scores])
         return policy, [_target(wanted) for wanted in best.mean(axis=0)]
 
-    def _imitate(self, policy: WordPolicy, rows: list[dict[str, str]], name: str, steps: int) -> None:
+    def _imitate(self, policy: Conditioned, rows: list[dict[str, str]], name: str, steps: int) -> None:
         from penchant.align.supervised import Supervised
         from penchant.align.trainer import train
 
         settings = dataclasses.replace(self.settings, steps=steps)
         train(Supervised(), policy, rows, settings=settings, folder=self.folder / name, progress=False)
 
-    def _pools(self, policy: WordPolicy, n: int, number: int) -> tuple[list[list[str]], list[Array]]:
+    def _pools(self, policy: Conditioned, n: int, number: int) -> tuple[list[list[str]], list[Array]]:
         pools = policy.sample(self.prompts, n, seed=1000 * self.seed + number)
         return pools, [self.world.reward([x] * n, pool) for x, pool in zip(self.prompts, pools, strict=True)]
 
@@ -437,7 +391,7 @@ def _target(scores: Array) -> str:
     return f"helpful={helpful} verbose={verbose}"
 
 
-def _front(policy: WordPolicy, prompts: list[str], conditions: Sequence[str | None], seed: int) -> Array:
+def _front(policy: Conditioned, prompts: list[str], conditions: Sequence[str | None], seed: int) -> Array:
     """Mean true scores under each condition, 4 samples per prompt, [conditions, axes]."""
     asked = [condition for condition in conditions for _ in prompts]
     drawn = policy.sample(prompts * len(conditions), 4, condition=asked, seed=9000 + seed)
@@ -445,7 +399,7 @@ def _front(policy: WordPolicy, prompts: list[str], conditions: Sequence[str | No
     return np.asarray(scores.reshape(len(conditions), -1, len(AXES)).mean(axis=1))
 
 
-def _mean_and_sd(policy: WordPolicy, prompts: list[str], seed: int) -> tuple[Array, Array]:
+def _mean_and_sd(policy: Conditioned, prompts: list[str], seed: int) -> tuple[Array, Array]:
     drawn = policy.sample(prompts, 4, seed=8000 + seed)
     scores = _scores(prompts, drawn)
     return scores.mean(axis=0), scores.std(axis=0)
