@@ -14,11 +14,11 @@ inferred from a few labels.
 
 Settings are the model's defaults; none was chosen on these seeds.
 
-What we saw: it does not hold at this size, a tenth of the card's (encoding is what takes the time). Where a few prompts
-set aside do not clearly show that contexts help, the model leaves them out (`trust_` 0) and is the plain one, on no
-pair right; that happened in most runs. Half of the test wordings name what is to be avoided, a quarter of those in
-training, and sentence vectors read "nothing long" much like "something long": what was learnt of the wanted is then
-turned the wrong way, as the card foresaw. More pairs help against the first, not against the second.
+What we saw: given apart, the context turns the preference more often than pasted into the prompt (a); but criteria in
+words never seen are read right hardly more often than by a coin (b). Half of these name what is to be avoided, a quarter
+of those in training, and sentence vectors read "nothing long" much like "something long": what was learnt of the wanted
+is then turned the wrong way. More pairs do not help against that: with 240 instead of 2,400 neither held, as a few
+prompts set aside did not clearly show that contexts help, and the model left them out (`trust_` 0).
 
 Source:
     Pitis, Xiao, Le Roux and Sordoni (2024), Improving Context-Aware Preference Modeling for Language Models. NeurIPS.
