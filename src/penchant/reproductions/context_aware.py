@@ -15,10 +15,10 @@ inferred from a few labels.
 Settings are the model's defaults; none was chosen on these seeds.
 
 What we saw: given apart, the context turns the preference more often than pasted into the prompt (a); but criteria in
-words never seen are read right hardly more often than by a coin (b). Half of these name what is to be avoided, a quarter
-of those in training, and sentence vectors read "nothing long" much like "something long": what was learnt of the wanted
-is then turned the wrong way. More pairs do not help against that: with 240 instead of 2,400 neither held, as a few
-prompts set aside did not clearly show that contexts help, and the model left them out (`trust_` 0).
+words never seen are read right hardly more often than by a coin (b). Half of these name what is to be avoided, a
+quarter of those in training, and sentence vectors read "nothing long" much like "something long": what was learnt of
+the wanted is then turned the wrong way. More pairs do not help against that: with 240 instead of 2,400 neither held, as
+a few prompts set aside did not clearly show that contexts help, and the model left them out (`trust_` 0).
 
 Source:
     Pitis, Xiao, Le Roux and Sordoni (2024), Improving Context-Aware Preference Modeling for Language Models. NeurIPS.
