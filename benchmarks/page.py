@@ -196,8 +196,8 @@ SOAKS: dict[str, tuple[str, str, dict[str, str]]] = {
         "python benchmarks/arena.py",
         "A live arena: 200 votes a second over HTTP to a server of its own, each on disk before it is acknowledged, in "
         "three turns of 30 seconds; then servers killed by SIGKILL at random instants while people vote, change votes "
-        "and repeat them; the full number of kills is 1,000. Latency is from when a vote was due. Where other work "
-        "takes both cores the bar is missed (99th percentiles of 30 and 132 ms were seen).",
+        "and repeat them; the full number of kills is 1,000. Latency is from when a vote was due; where other work "
+        "takes both cores the bar is missed.",
         {
             "latency.votes": "votes in all turns",
             "latency.turns_ms.p50": "median time to the acknowledgement, ms, each turn",

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from scipy.special import expit
-from scipy.stats import kstest
+from scipy.stats import binom, kstest
 
 from penchant.errors import DataError, SettingsError
+from penchant.evaluate import rigging
+from penchant.evaluate.ballots import ballots
 from penchant.evaluate.leaderboard import leaderboard
 from penchant.evaluate.rigging import (
     _benjamini_hochberg,
@@ -247,3 +249,14 @@ def test_of_few_people_nobody_is_taken_for_a_coin_on_the_word_of_the_mixture_alo
     assert looks[0] > 0.5
     assert _surest(np.array([np.nan, 0.9, 0.01]), 0.03).tolist() == [2]
     assert _surest(np.array([np.nan]), 0.03).tolist() == []
+
+
+@pytest.mark.parametrize("wins", [24, 26, 28, 34])
+def test_how_seldom_somebody_who_looks_follows_the_board_so_little_is_near_the_exact_chance(wins):
+    n, logit = 40, np.full(40, 1.5)
+    rows = [{"system_a": "x", "system_b": "y", "outcome": "a" if k < wins else "b", "user": "ann"} for k in range(n)]
+    cast, places = ballots(Battles.from_rows(rows)), np.arange(n)
+    found = rigging._clicking(cast, logit, places, rigging._grouped(cast, logit, places), 0.0, np.ones(1, bool))
+    p = expit(1.5)
+    assert found.p_value[0] == pytest.approx(binom.cdf(wins, n, p) - binom.pmf(wins, n, p) / 2, rel=0.7)
+    assert (found.n_decided[0], found.agreed[0]) == (40, wins)

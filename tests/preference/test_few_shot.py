@@ -80,6 +80,11 @@ def test_a_reader_that_knows_nothing_or_people_who_are_alike_leave_everybodys_re
     assert FewShot(encoder=Attributes(["x", "liked"]), policy=Coin()).fit(votes(alike=True)).share_ == (1.0, 0.0)
 
 
+def test_a_reader_that_is_wrong_about_everybody_is_not_taken_for_one_that_knows_them(model):
+    model.policy = Reader(sign=-1.0)
+    assert model.fit(votes()).share_ == (1.0, 0.0)
+
+
 def test_of_few_people_nothing_is_measured_and_the_policy_is_never_asked(model):
     model.fit(votes(20))
     model.adapt("p00", votes(1))
@@ -105,6 +110,14 @@ def test_with_a_beta_it_is_the_papers_reward_against_the_reference_and_nothing_e
         [{**pair.table.to_pylist()[0], "strength": 0.1}]
     )  # P(chosen) does not follow the label
     assert model.probability(soft)[0] == pytest.approx(model.probability(pair)[0])
+
+
+def test_in_context_it_is_what_the_shots_change_and_not_how_likely_an_answer_is_anyway():
+    model = FewShot(encoder=Attributes(["x", "liked"]), policy=Reader(), beta=0.5).fit(votes(4))
+    model.adapt("p01", votes(2).of("p01").take(range(4)))
+    some = [canonical_json({"liked": 0, "x": x}) for x in (1.0, -1.25, 0.125)]  # of several lengths
+    assert model.reward(["new"] * 3, some, user="p01") == pytest.approx([0.5, -0.625, 0.0625])
+    assert model.reward(["new"] * 3, some) == pytest.approx([0.0, 0.0, 0.0])
 
 
 def test_the_question_that_is_asked_is_not_among_its_shots(model):

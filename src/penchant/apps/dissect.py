@@ -3,6 +3,7 @@
 import sys
 import textwrap
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +56,14 @@ class _Pairs:
     who: list[Who]
     places: NDArray[np.int64]
     turned: NDArray[np.bool_]
+
+    @cached_property
+    def rows(self) -> dict[Who, list[int]]:
+        """Which pairs each judge decided in each kind of request."""
+        found: dict[Who, list[int]] = {}
+        for row, who in enumerate(self.who):
+            found.setdefault(who, []).append(row)
+        return found
 
     def take(self, rows: NDArray[np.int64]) -> "_Pairs":
         """Some of them."""
@@ -244,8 +253,7 @@ def _of_each(pairs: _Pairs, folds: int, seed: int) -> tuple[dict[Who, Dissection
     """What moves every judge in every kind of request, and why some could not be told."""
     groups = kept_together(pairs.prompts, pairs.first, pairs.second)
     found, skipped = {}, {}
-    for one in tqdm(sorted(set(pairs.who)), unit="judge", disable=len(set(pairs.who)) == 1):
-        rows = _rows_of(pairs, one)
+    for one, rows in tqdm(sorted(pairs.rows.items()), unit="judge", disable=len(pairs.rows) == 1):
         try:
             found[one] = dissection(
                 pairs.features[rows],
@@ -260,10 +268,6 @@ def _of_each(pairs: _Pairs, folds: int, seed: int) -> tuple[dict[Who, Dissection
     if not found:
         raise DataError(f"Nothing can be told of any judge: {next(iter(skipped.values()))}")
     return found, skipped
-
-
-def _rows_of(pairs: _Pairs, one: Who) -> NDArray[np.int64]:
-    return np.array([row for row, other in enumerate(pairs.who) if other == one], dtype=np.int64)
 
 
 def _shown(called: str, one: Dissection) -> str:
@@ -324,7 +328,7 @@ def _numbers(judge: str, kind: str, one: Dissection) -> dict[str, Any]:
 def _explained(pairs: _Pairs, who: Who, one: Dissection, n: int) -> list[str]:
     """What speaks for and against the first response in some pairs of a judge."""
     lines = []
-    for row in _rows_of(pairs, who)[:n]:
+    for row in pairs.rows[who][:n]:
         parts = contributions(pairs.features[row], one.weights)
         largest = [j for j in np.argsort(-np.abs(parts), kind="stable")[:3] if parts[j]]
         reasons = ", ".join(f"{one.names[j]} {parts[j]:+.2f}" for j in largest) or "no property differs"

@@ -13,6 +13,7 @@ from arena_systems import echo
 
 from penchant.apps.arena.calls import MOST_LATE, Calls
 from penchant.apps.arena.systems import GenerationError, System
+from penchant.errors import MissingExtraError
 
 
 class Hangs:
@@ -158,3 +159,19 @@ def test_an_arena_whose_systems_hang_ends_in_time(tmp_path):
         assert refused.status_code == 503
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(30)  # and not for ever, whatever else the machine does
+
+
+def test_who_runs_the_arena_hears_which_system_failed_and_why_without_the_prompt(tmp_path, caplog):
+    def fails(request):
+        raise ValueError(f"cannot do {request.prompt}")
+
+    def lacks(_):
+        raise MissingExtraError("The synthesiser is missing: pip install it")
+
+    with inside(tmp_path, systems={"one": System("one", fails), "two": System("two", lacks)}) as arena:
+        assert asked(arena.visitor())["state"] == "failed"
+    told = [record.getMessage() for record in caplog.records if record.name == "penchant.apps.arena.generation"]
+    assert sorted(told) == [
+        "one failed: ValueError",
+        "two failed: MissingExtraError: The synthesiser is missing: pip install it",
+    ]

@@ -21,18 +21,6 @@ ANN, BOB = "a" * 32, "b" * 32
 BOOK = Book(Rules(gate=0.0), Clock())
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'arena.db'}"
-    address = request.getfixturevalue("postgresql")
-    psycopg = pytest.importorskip("psycopg", reason="PostgreSQL's driver is not installed")
-    with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    return address
-
-
 def opened(url):
     database = storage.Database(url)
     if database.engine.dialect.name == "sqlite":

@@ -13,18 +13,6 @@ from penchant.apps.arena.battles import Book, RefusedError, Rules, records
 from penchant.errors import DataError, StorageError
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'arena.db'}"
-    address = request.getfixturevalue("postgresql")
-    psycopg = pytest.importorskip("psycopg", reason="PostgreSQL's driver is not installed")
-    with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    return address
-
-
 @pytest.fixture
 def database(url):
     database = storage.Database(url)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import re
 import secrets
 import time
@@ -13,7 +14,9 @@ from typing import Any
 from penchant.apps.arena.calls import Calls
 from penchant.apps.arena.disguise import alike, readable
 from penchant.apps.arena.systems import Artefact, GenerationError, Request, System
+from penchant.errors import PenchantError
 
+_LOG = logging.getLogger(__name__)
 TRIES = 2
 _HEALTHY_WITHIN = 5.0  # seconds
 _SHORTEST_NAME = 4  # letters that a text must repeat to count as naming its system
@@ -84,11 +87,19 @@ async def both(
         *(_made(system, request, calls, pool, clock) for system in (first, second)), return_exceptions=True
     )
     failures = [one for one in done if isinstance(one, BaseException)]
+    for system, one in zip((first, second), done, strict=True):
+        if isinstance(one, BaseException):
+            told(system.name, one)
     if failures:
         raise GenerationError("One of the two could not answer this. Please ask again.") from failures[0]
     (a, about_a), (b, about_b) = (one for one in done if not isinstance(one, BaseException))
     shown_a, shown_b = await loop.run_in_executor(pool, alike, a, b, request.modality)
     return (shown_a, replace(about_a, seconds=shown_a.seconds)), (shown_b, replace(about_b, seconds=shown_b.seconds))
+
+
+def told(who: str, error: BaseException) -> None:
+    """Tell whoever runs the arena; what is not our own sentence may hold a prompt, and is named by its type alone."""
+    _LOG.warning("%s failed: %s%s", who, type(error).__name__, f": {error}" if isinstance(error, PenchantError) else "")
 
 
 async def healthy(system: System, calls: Calls) -> bool:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from penchant.apps.arena import boards
 from penchant.apps.arena.battles import Book, RefusedError, board_of, records
 from penchant.apps.arena.calls import Calls
-from penchant.apps.arena.generation import both, healthy
+from penchant.apps.arena.generation import both, healthy, told
 from penchant.apps.arena.moderation import Route, routed
 from penchant.apps.arena.pairing import Pairing, draw
 from penchant.apps.arena.registry import Registry
@@ -168,6 +168,8 @@ class Arena:
                 made = await both(first, second, request, calls=self.calls, pool=self._pool, clock=self.book.clock)
             await self.database.written(lambda connection: self.book.complete(connection, battle, made))
         except Exception as error:
+            if not isinstance(error, GenerationError):
+                told("the arena", error)
             why = str(error) if isinstance(error, GenerationError) else "Something went wrong here. Please ask again."
             await self.database.written(lambda connection: self.book.fail(connection, battle, why))
 
